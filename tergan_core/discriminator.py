@@ -1,0 +1,47 @@
+"""The critic: is this face real, which expression does it show, whose face is it (DE-GAN's three heads)."""
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from einops import rearrange, reduce, repeat
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class Verdict(NamedTuple):
+    """Logits of the three heads."""
+
+    realness: Float[Tensor, " b"]
+    expression: Float[Tensor, "b k"]
+    identity: Float[Tensor, "b n"]
+
+
+class Discriminator(nn.Module):
+    """Strided residual-free convolutions without norm layers, so that a gradient penalty is well defined per face.
+
+    Args:
+        expressions: number k of expressions.
+        identities: number n of people trained on.
+        widths: channels at stride 2, 4, 8, ...
+    """
+
+    def __init__(self, *, expressions: int, identities: int, widths: tuple[int, ...] = (32, 64, 96, 128)):
+        super().__init__()
+        layers: list[nn.Module] = [nn.Conv2d(12, widths[0], 3, padding=1), nn.LeakyReLU(0.2)]
+        for width_in, width in pairwise(widths):
+            layers += [nn.Conv2d(width_in, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        self.trunk = nn.Sequential(*layers)
+        self.last = nn.Sequential(nn.Conv2d(widths[-1] + 1, widths[-1], 3, padding=1), nn.LeakyReLU(0.2))
+        self.realness = nn.Linear(widths[-1], 1)
+        self.expression = nn.Linear(widths[-1], expressions)
+        self.identity = nn.Linear(widths[-1], identities)
+
+    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Verdict:
+        """Logits; height and width are multiples of 16. The minibatch standard deviation (ProGAN) is one input map."""
+        x = self.trunk(rearrange(image * 2 - 1, "b c (h p) (w q) -> b (c p q) h w", p=2, q=2))
+        spread = reduce((x.var(dim=0, unbiased=False) + 1e-8).sqrt(), "c h w -> 1", "mean")
+        b, _, h, w = x.shape
+        x = self.last(torch.cat([x, repeat(spread, "1 -> b 1 h w", b=b, h=h, w=w)], dim=1))
+        x = reduce(x, "b c h w -> b c", "mean")
+        return Verdict(rearrange(self.realness(x), "b 1 -> b"), self.expression(x), self.identity(x))

@@ -1,0 +1,167 @@
+"""Model folders: save, load, find. A folder holds `config.json`, `model.safetensors` and a card, `README.md`."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from .config import ModelConfig
+from .errors import ConfigError, WeightsCorruptError, WeightsNotFoundError
+from .model import TERGAN
+
+FORMAT_VERSION = 1
+SHIPPED = "tergan-s"
+"""The model that comes with the package and that everything uses when no other is named."""
+
+_CATALOGUE_FOLDER = Path(__file__).parent / "shipped"
+_CONFIG, _WEIGHTS, _CARD, _METRICS = "config.json", "model.safetensors", "README.md", "metrics.json"
+
+
+def catalogue() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(folder.parent.name for folder in _CATALOGUE_FOLDER.glob(f"*/{_CONFIG}"))
+
+
+def save(
+    model: TERGAN,
+    folder: str | Path,
+    *,
+    name: str | None = None,
+    version: str = "0.1.0",
+    card: str = "",
+    metrics: dict[str, Any] | None = None,
+) -> Path:
+    """Writes a model folder and returns its path.
+
+    Args:
+        name: the model's name; by default the folder's.
+        version: version of the weights, which becomes that of the archives made from them.
+        card: text of the model card.
+        metrics: measured figures, kept beside the weights.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    save_file(tensors, folder / _WEIGHTS, metadata={"format": "pt"})
+    description = {
+        "format_version": FORMAT_VERSION,
+        "name": name or folder.name,
+        "version": version,
+        "sha256": _sha256(folder / _WEIGHTS),
+        "model": model.config.to_dict(),
+    }
+    (folder / _CONFIG).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    (folder / _CARD).write_text(card or f"# {description['name']}\n", encoding="utf-8")
+    if metrics is not None:
+        (folder / _METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    return folder
+
+
+def locate(source: str | Path = SHIPPED) -> Path:
+    """The folder of a model.
+
+    Args:
+        source: a name of the catalogue, the path of a model folder, or `hf:owner/name` for a model on the Hugging Face
+            Hub, which is downloaded once.
+
+    Raises:
+        WeightsNotFoundError: there is no such model, or it may not be read.
+    """
+    text = str(source)
+    if text.startswith("hf:"):
+        return _download(text.removeprefix("hf:"))
+    if isinstance(source, str) and source in catalogue():
+        return _CATALOGUE_FOLDER / source
+    folder = Path(source)
+    for path in (folder, folder / _CONFIG, folder / _WEIGHTS):
+        if not path.exists():
+            shipped = ", ".join(catalogue()) or "none shipped"
+            raise WeightsNotFoundError(
+                f"no model at {text!r}: {path.name!r} is missing. Pass a folder with {_CONFIG} and {_WEIGHTS}, "
+                f"'hf:owner/name', or one of: {shipped}."
+            )
+        if not os.access(path, os.R_OK):
+            raise WeightsNotFoundError(f"no permission to read {str(path)!r}. Change its mode, or run as its owner.")
+    return folder
+
+
+def describe(source: str | Path = SHIPPED) -> dict[str, Any]:
+    """What `config.json` says: `format_version`, `name`, `version`, `sha256` and `model`.
+
+    Raises:
+        WeightsNotFoundError: there is no such model.
+        WeightsCorruptError: its description cannot be read, or is of a newer format.
+    """
+    path = locate(source) / _CONFIG
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except PermissionError as error:
+        raise WeightsNotFoundError(
+            f"no permission to read {str(path)!r}. Change its mode, or run as its owner."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise WeightsCorruptError(f"{str(path)!r} is not readable JSON ({error}). Fetch the model again.") from error
+    missing = {"format_version", "name", "version", "sha256", "model"} - set(
+        description if isinstance(description, dict) else ()
+    )
+    if missing:
+        raise WeightsCorruptError(f"{str(path)!r} lacks {', '.join(sorted(missing))}. Fetch the model again.")
+    if description["format_version"] != FORMAT_VERSION:
+        raise WeightsCorruptError(
+            f"{str(path)!r} has format {description['format_version']}; this tergan-core reads {FORMAT_VERSION}. "
+            "Upgrade with: pip install -U tergan-core"
+        )
+    return description
+
+
+def load(source: str | Path = SHIPPED, *, device: str | torch.device = "cpu") -> TERGAN:
+    """The network of a model folder, in evaluation mode. Nothing is unpickled; every tensor has to fit.
+
+    Args:
+        source: see `locate`.
+        device: where to put it.
+
+    Raises:
+        WeightsNotFoundError: there is no such model, or it may not be read.
+        WeightsCorruptError: the weights are damaged or do not fit the configuration.
+    """
+    folder = locate(source)
+    description = describe(folder)
+    path = folder / _WEIGHTS
+    try:
+        if _sha256(path) != description["sha256"]:
+            raise WeightsCorruptError(
+                f"{str(path)!r} does not have the sha256 that {_CONFIG} names. Fetch the model again."
+            )
+        model = TERGAN(ModelConfig.from_dict(description["model"]))
+        model.load_state_dict(load_file(path), strict=True)
+    except ConfigError as error:
+        raise WeightsCorruptError(f"{str(folder / _CONFIG)!r} does not describe a model: {error}") from error
+    except PermissionError as error:
+        raise WeightsNotFoundError(
+            f"no permission to read {str(path)!r}. Change its mode, or run as its owner."
+        ) from error
+    except (SafetensorError, RuntimeError, OSError) as error:
+        raise WeightsCorruptError(
+            f"{str(path)!r} does not hold this model's weights: {error}. Fetch it again."
+        ) from error
+    return model.eval().to(device)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _download(repository: str) -> Path:
+    try:
+        return Path(snapshot_download(repository, allow_patterns=[_CONFIG, _WEIGHTS, _CARD, _METRICS]))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        raise WeightsNotFoundError(f"cannot get 'hf:{repository}' from the Hugging Face Hub: {error}") from error
