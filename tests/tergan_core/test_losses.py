@@ -1,0 +1,84 @@
+import math
+
+import pytest
+import torch
+
+from tergan_core import losses
+
+FACES = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def test_critic_loss_is_twice_log_two_when_it_cannot_tell():
+    undecided = torch.zeros(4)
+    assert losses.adversarial_discriminator(undecided, undecided).item() == pytest.approx(2 * math.log(2))
+
+
+def test_critic_and_generator_want_opposite_logits():
+    fake = torch.zeros(4, requires_grad=True)
+    (for_critic,) = torch.autograd.grad(losses.adversarial_discriminator(torch.zeros(4), fake), fake)
+    (for_generator,) = torch.autograd.grad(losses.adversarial_generator(fake), fake)
+    assert (for_critic > 0).all() and (for_generator < 0).all()
+
+
+def test_r1_penalty_of_a_linear_critic_is_half_its_squared_norm():
+    weight = torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(1))
+    image = FACES.clone().requires_grad_()
+    penalty = losses.r1_penalty((image * weight).sum((1, 2, 3)), image)
+    assert penalty.item() == pytest.approx(0.5 * weight.square().sum().item(), rel=1e-5)
+
+
+def test_r1_penalty_has_a_gradient_for_the_critic():
+    critic = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3), torch.nn.LeakyReLU(0.2), torch.nn.Flatten(), torch.nn.Linear(144, 1)
+    )
+    image = FACES.clone().requires_grad_()
+    losses.r1_penalty(critic(image)[:, 0], image).backward()
+    assert critic[0].weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("loss", [losses.expression_classification, losses.identity_classification])
+def test_classification_of_equal_logits_is_the_log_of_the_number_of_classes(loss):
+    assert loss(torch.zeros(5, 7), torch.arange(5)).item() == pytest.approx(math.log(7))
+
+
+def test_expression_consistency_is_zero_for_equal_codes_and_moves_only_the_generated_image():
+    wanted = torch.rand(4, 5, requires_grad=True)
+    generated = (wanted.detach() + 0.5).requires_grad_()
+    loss = losses.expression_consistency(generated, wanted)
+    loss.backward()
+    assert loss.item() == pytest.approx(0.5)
+    assert losses.expression_consistency(wanted, wanted).item() == 0
+    assert generated.grad.abs().sum() > 0 and wanted.grad is None
+
+
+@pytest.mark.parametrize(("angle_degrees", "expected"), [(0, 0.0), (60, 0.5), (90, 1.0), (180, 2.0)])
+def test_identity_consistency_is_one_minus_the_cosine(angle_degrees, expected):
+    angle = math.radians(angle_degrees)
+    generated, identity = torch.tensor([[math.cos(angle), math.sin(angle)]]), torch.tensor([[3.0, 0.0]])
+    assert losses.identity_consistency(generated, identity).item() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("loss", [losses.reconstruction, losses.cross_cycle])
+def test_image_distance_is_the_mean_absolute_difference(loss):
+    assert loss(FACES * 0 + 0.25, FACES * 0 + 0.75).item() == pytest.approx(0.5)
+
+
+def test_paired_swap_weighs_the_pixels_that_have_to_change():
+    identity = torch.zeros(1, 3, 2, 2)
+    truth = identity.clone()
+    truth[:, :, 0, 0] = 1.0  # one pixel of four has to change
+    missed = losses.paired_swap(identity, truth, identity, changed_weight=9.0)
+    wrong_elsewhere = identity.clone()
+    wrong_elsewhere[:, :, 0, 0], wrong_elsewhere[:, :, 1, 1] = 1.0, 1.0
+    spoiled = losses.paired_swap(wrong_elsewhere, truth, identity, changed_weight=9.0)
+    assert missed.item() == pytest.approx(9 / 4) and spoiled.item() == pytest.approx(1 / 4)
+
+
+def test_paired_swap_is_zero_at_the_truth():
+    assert losses.paired_swap(FACES, FACES, FACES.flip(0)).item() == 0
+
+
+def test_unit_regression_is_quadratic_below_its_knee_and_linear_above():
+    zero = torch.zeros(1, 1)
+    assert losses.unit_regression(zero + 0.05, zero).item() == pytest.approx(0.05**2 / 0.2)
+    assert losses.unit_regression(zero + 1, zero).item() == pytest.approx(1 - 0.05)

@@ -1,0 +1,246 @@
+"""What a training run is: the network, the data, the weight of each term, the schedule. Presets are plain instances."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from tergan_core.config import ModelConfig
+from tergan_core.errors import ConfigError, close_names
+from training.faces import EXPRESSIONS, UNITS
+
+
+@dataclass(frozen=True, kw_only=True)
+class FacesConfig:
+    """The procedural people that are trained on, rendered once into a cache."""
+
+    people: int = 400
+    """Number of people of the training split."""
+
+    scenes: int = 16
+    """Scenes per person; each gives one pair of images that differ in the expression alone."""
+
+    pool: int = 700
+    """Expressions shared by all people, so that each one has many drivers."""
+
+    validation_people: int = 24
+    """Number of people of the validation split, with 4 scenes each and expressions of their own."""
+
+    workers: int = 2
+    """Processes that render."""
+
+    cache: str = "cache"
+    """Folder of the rendered pairs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TermWeights:
+    """Weight of each term of the objective; 0 leaves a term out, and it is not computed."""
+
+    unit_regression: float = 4.0
+    """Face units of identity and expression image against the true ones."""
+
+    expression_classification: float = 0.2
+    """Expression of real images, from the expression code."""
+
+    identity_classification: float = 0.1
+    """Person of real images, from the identity embedding."""
+
+    paired_swap: float = 4.0
+    """Output against the true image of the transfer."""
+
+    reconstruction: float = 4.0
+    """Output against the identity image, when asked for the expression that it shows."""
+
+    expression_consistency: float = 0.5
+    """Expression code of the output against the code asked for."""
+
+    identity_consistency: float = 0.2
+    """Identity embedding of the output against the identity image's."""
+
+    cross_cycle: float = 0.5
+    """Transfer back to the identity image's own expression against the identity image."""
+
+    adversarial: float = 0.02
+    """Output is taken for a real face by the critic."""
+
+    critic_expression: float = 0.02
+    """Critic reads the wanted expression from the output."""
+
+    critic_identity: float = 0.0
+    """Critic reads the person from the output."""
+
+    r1: float = 1.0
+    """Gradient penalty on the critic, computed in every 8th step and weighed 8 times there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A training run; the same configuration and folder resume it."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """The network."""
+
+    faces: FacesConfig = field(default_factory=FacesConfig)
+    """The data."""
+
+    weights: TermWeights = field(default_factory=TermWeights)
+    """The objective."""
+
+    run: str = "runs/default"
+    """Folder of checkpoints, metrics and grids."""
+
+    images: int = 100_000
+    """Length of the run: identity images seen, over all processes."""
+
+    batch_size: int = 12
+    """Identity images per step and process."""
+
+    reconstruction_share: float = 0.125
+    """Share of each batch that is asked for its own expression."""
+
+    true_units_share: float = 0.3
+    """Share of each batch that is decoded from the true face units in place of the predicted ones."""
+
+    refine_from: float = 0.7
+    """Share of the run after which consistency, cycle and adversarial terms join; 0 is from the start."""
+
+    lr: float = 2e-3
+    """Peak learning rate of the generator; linear warm-up, then cosine to 3 %."""
+
+    critic_lr: float = 4e-4
+    """Learning rate of the critic, constant."""
+
+    warmup_steps: int = 100
+    """Steps of warm-up."""
+
+    ema_decay: float = 0.998
+    """Decay per step of the moving average of the weights, which is what is evaluated and shipped."""
+
+    seed: int = 0
+    """Seed of initialisation and of every batch, with rank and step."""
+
+    device: str = "auto"
+    """`auto` (CUDA if there is one), `cpu`, `cuda`."""
+
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Precision of the forward passes; bf16 is for GPUs."""
+
+    threads: int = 2
+    """CPU threads of each process."""
+
+    pretrained: bool = False
+    """Start both encoders from timm's published weights."""
+
+    report_every: int = 50
+    """Steps between two rows of metrics."""
+
+    checkpoint_every: int = 500
+    """Steps between two checkpoints, each with a validation row and a grid."""
+
+    def __post_init__(self):
+        for name in ("images", "batch_size", "lr", "critic_lr", "report_every", "checkpoint_every", "threads"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"--{name.replace('_', '-')} is {getattr(self, name)}; accepted: a positive number")
+        for name in ("reconstruction_share", "true_units_share", "refine_from", "ema_decay"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"--{name.replace('_', '-')} is {getattr(self, name)}; accepted: 0 to 1")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as plain values."""
+        return dataclasses.asdict(self)
+
+
+def merge(config, values: dict[str, Any]):
+    """The configuration with some values replaced; nested dataclasses take nested dictionaries.
+
+    Raises:
+        ConfigError: a key is unknown.
+    """
+    known = {entry.name: entry for entry in dataclasses.fields(config)}
+    changed = {}
+    for key, value in values.items():
+        if key not in known:
+            raise ConfigError(f"configuration has the unknown key {key!r}. {close_names(key, known)}")
+        present = getattr(config, key)
+        changed[key] = merge(present, value) if dataclasses.is_dataclass(present) else value
+    return dataclasses.replace(config, **changed)
+
+
+def read(path: str | Path, base: TrainConfig) -> TrainConfig:
+    """`base` with the values of a JSON file.
+
+    Raises:
+        ConfigError: the file is missing or not JSON, or has an unknown key.
+    """
+    try:
+        return merge(base, json.loads(Path(path).read_text(encoding="utf-8")))
+    except (OSError, json.JSONDecodeError) as error:
+        raise ConfigError(f"--config {str(path)!r} cannot be read: {error}") from error
+
+
+_NARROW_RESNET = {"channels": [24, 48, 96, 192], "stem_width": 16}
+
+DEFAULT = TrainConfig(
+    model=ModelConfig(
+        image_size=96,
+        expressions=EXPRESSIONS,
+        units=UNITS,
+        expression_width=len(UNITS),
+        expression_backbone_options=_NARROW_RESNET,
+    ),
+    run="runs/default",
+)
+"""What works best so far: face units, paired truth, warping decoder; the paper's losses refine it."""
+
+PAPER = dataclasses.replace(
+    DEFAULT,
+    model=dataclasses.replace(DEFAULT.model, units=(), expression_width=64, decoder="vector"),
+    weights=TermWeights(
+        unit_regression=0,
+        expression_classification=0.8,
+        identity_classification=0.2,
+        paired_swap=0,
+        reconstruction=5.0,
+        expression_consistency=1.0,
+        identity_consistency=1.0,
+        cross_cycle=0,
+        adversarial=0.1,
+        critic_expression=0.1,
+        critic_identity=0.1,
+        r1=1.0,
+    ),
+    run="runs/paper",
+    true_units_share=0.0,
+    reconstruction_share=0.5,
+    refine_from=0.0,
+)
+"""Only what the TER-GAN abstract and its close relatives support: no units, no true transfers. The weights are ours."""
+
+TINY = dataclasses.replace(DEFAULT, run="runs/tiny")
+"""The size that two CPU cores train in about two hours; the shipped `tergan-s` is made with it."""
+
+SMOKE = dataclasses.replace(
+    DEFAULT,
+    model=dataclasses.replace(
+        DEFAULT.model,
+        image_size=32,
+        identity_backbone="test_resnet",
+        expression_backbone="test_resnet",
+        expression_backbone_options={},
+        decoder_widths=(8, 16),
+    ),
+    faces=FacesConfig(people=3, scenes=2, pool=7, validation_people=2, workers=1),
+    run="runs/smoke",
+    images=32,
+    batch_size=4,
+    refine_from=0.5,
+    warmup_steps=2,
+    report_every=1,
+    checkpoint_every=4,
+    threads=1,
+)
+"""Seconds, not hours: for tests and for a look at the machinery."""
+
+PRESETS = {"default": DEFAULT, "paper": PAPER, "tiny": TINY, "smoke": SMOKE}

@@ -1,0 +1,161 @@
+"""Batches of pairs for transfer: one person twice in one scene, and a stranger who shows the wanted expression."""
+
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from training.faces import load_pairs
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch; the first items may be reconstructions, whose expression image is the identity image itself."""
+
+    identity: Float[Tensor, "b 3 h w"]
+    expression: Float[Tensor, "b 3 h w"]
+    truth: Float[Tensor, "b 3 h w"]
+    identity_units: Float[Tensor, "b u"]
+    units: Float[Tensor, "b u"]
+    identity_label: Int[Tensor, " b"]
+    label: Int[Tensor, " b"]
+    person: Int[Tensor, " b"]
+    reconstructions: int
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on another device."""
+        values = [getattr(self, field.name) for field in fields(self)]
+        return Batch(*(v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for v in values))
+
+
+class Pairs:
+    """Rendered pairs, from which any batch can be drawn by its seed.
+
+    Args:
+        path: folder that `training.faces.write_pairs` made.
+    """
+
+    def __init__(self, path: str | Path):
+        data = load_pairs(path)
+        self.images: np.ndarray = data["images"]  # uint8 [n, 2, h, w, 3]
+        self.masks: np.ndarray = data["masks"]
+        self.expressions: np.ndarray = np.asarray(data["expressions"])
+        self.units = torch.from_numpy(np.array(data["pool_units"], np.float32))
+        self.labels = torch.from_numpy(np.array(data["pool_labels"], np.int64))
+        self.intensities: np.ndarray = np.asarray(data["pool_intensities"])
+        self.people, persons = np.unique(data["identities"], return_inverse=True)
+        self.person: np.ndarray = persons.astype(np.int64)
+        flat = self.expressions.ravel()
+        order = np.argsort(flat, kind="stable")
+        starts = np.searchsorted(flat[order], np.arange(len(self.units) + 1))
+        self._shown_in = [order[a:b] for a, b in pairwise(starts)]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def draw(self, rng: np.random.Generator, size: int, reconstructions: int = 0) -> Batch:
+        """A batch by chance, without augmentation.
+
+        Args:
+            reconstructions: how many items, the first ones, are asked for the expression that they show.
+        """
+        pair, side = rng.integers(0, len(self), size), rng.integers(0, 2, size)
+        wanted_side = np.where(np.arange(size) < reconstructions, side, 1 - side)
+        driver_pair, driver_side = pair.copy(), wanted_side.copy()
+        for i in range(reconstructions, size):
+            places = self._shown_in[self.expressions[pair[i], wanted_side[i]]]
+            strangers = places[self.person[places // 2] != self.person[pair[i]]]
+            if len(strangers):
+                driver_pair[i], driver_side[i] = divmod(int(rng.choice(strangers)), 2)
+        shown, wanted = self.expressions[pair, side], self.expressions[pair, wanted_side]
+        return Batch(
+            identity=self.images_at(pair, side),
+            expression=self.images_at(driver_pair, driver_side),
+            truth=self.images_at(pair, wanted_side),
+            identity_units=self.units[shown],
+            units=self.units[wanted],
+            identity_label=self.labels[shown],
+            label=self.labels[wanted],
+            person=torch.from_numpy(self.person[pair]),
+            reconstructions=reconstructions,
+        )
+
+    def images_at(self, pair: np.ndarray, side: np.ndarray) -> Float[Tensor, "b 3 h w"]:
+        """The images of sides (0 or 1) of pairs, in [0, 1]."""
+        images = torch.from_numpy(np.ascontiguousarray(self.images[pair, side]))
+        return rearrange(images, "b h w c -> b c h w").float() / 255
+
+
+class Augmentation:
+    """Mirrors whole items, changes light and colour of a pair alike, and disturbs the expression image by itself.
+
+    Args:
+        units: names of the face units; a mirrored face swaps those that end in `Left` and `Right`.
+    """
+
+    def __init__(self, units: tuple[str, ...]):
+        index = {name: i for i, name in enumerate(units)}
+        self.mirror = torch.tensor([index.get(_other_side(name), i) for name, i in index.items()], dtype=torch.long)
+
+    def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """An augmented batch; the expression images of reconstructions are disturbed as well."""
+        size = len(batch.identity)
+        mirrored = torch.rand(size, generator=generator) < 0.5
+        images = torch.stack([batch.identity, batch.truth, batch.expression])
+        images = torch.where(rearrange(mirrored, "b -> b 1 1 1"), images.flip(-1), images)
+        units, identity_units = (
+            torch.where(rearrange(mirrored, "b -> b 1"), u[:, self.mirror], u)
+            for u in (batch.units, batch.identity_units)
+        )
+        pair, driver = _recolour(images[:2], size, generator), _recolour(images[2:], size, generator)[0]
+        driver = _move(driver, generator)
+        driver = _blur(driver, torch.rand(size, generator=generator) < 0.3)
+        noise = 0.04 * torch.rand(size, 1, 1, 1, generator=generator)
+        driver = (driver + noise * torch.randn(driver.shape, generator=generator)).clamp(0, 1)
+        return Batch(
+            identity=pair[0],
+            truth=pair[1],
+            expression=driver,
+            units=units,
+            identity_units=identity_units,
+            identity_label=batch.identity_label,
+            label=batch.label,
+            person=batch.person,
+            reconstructions=batch.reconstructions,
+        )
+
+
+def _other_side(name: str) -> str:
+    for side, other in (("Left", "Right"), ("Right", "Left")):
+        if name.endswith(side):
+            return name.removesuffix(side) + other
+    return name
+
+
+def _recolour(images: Float[Tensor, "s b 3 h w"], size: int, generator: torch.Generator) -> Float[Tensor, "s b 3 h w"]:
+    gamma = torch.exp(0.2 * torch.randn(size, 1, 1, 1, generator=generator))
+    gain = 1 + 0.1 * torch.randn(size, 3, 1, 1, generator=generator)
+    return (images.clamp_min(1e-4) ** gamma * gain).clamp(0, 1)
+
+
+def _move(images: Float[Tensor, "b 3 h w"], generator: torch.Generator) -> Float[Tensor, "b 3 h w"]:
+    """Random similarity transforms: some degrees, some per cent."""
+    size = len(images)
+    angle = 0.06 * torch.randn(size, generator=generator)
+    scale = torch.exp(0.05 * torch.randn(size, generator=generator))
+    shift = 0.05 * torch.randn(size, 2, generator=generator)
+    cos, sin = scale * torch.cos(angle), scale * torch.sin(angle)
+    matrix = torch.stack([torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1)], 1)
+    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+
+
+def _blur(images: Float[Tensor, "b 3 h w"], chosen: Tensor) -> Float[Tensor, "b 3 h w"]:
+    blurred = F.avg_pool2d(images, 3, stride=1, padding=1, count_include_pad=False)
+    return torch.where(rearrange(chosen, "b -> b 1 1 1"), blurred, images)

@@ -1,0 +1,370 @@
+"""Training: `python -m training.train --preset tiny`. The same command again resumes where the last one stopped.
+
+One loop, in the order in which things happen. Several processes: `torchrun --nproc-per-node 2 -m training.train ...`.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as distributed
+import tyro
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+from tergan_core.discriminator import Discriminator
+from tergan_core.errors import TerganError
+from tergan_core.model import TERGAN
+from training import checkpoint, grid
+from training.config import PRESETS, TrainConfig, read
+from training.data import Augmentation, Batch, Pairs
+from training.faces import UNITS, peak_expression, write_pairs
+from training.objective import R1_EVERY, Networks, critic_terms, generator_terms, weigh
+from training.validate import validate
+
+
+@dataclass
+class State:
+    """All that changes during a run."""
+
+    networks: Networks
+    average: AveragedModel
+    optimizer: torch.optim.Optimizer
+    critic_optimizer: torch.optim.Optimizer
+    step: int = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and numbers alone."""
+        parts = self._parts()
+        return {"step": self.step, **{name: part.state_dict() for name, part in parts.items()}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes over what `state_dict` gave."""
+        self.step = state["step"]
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+
+    def _parts(self) -> dict[str, Any]:
+        return {
+            "model": self.networks.model,
+            "critic": self.networks.critic,
+            "identity_classifier": self.networks.identity_classifier,
+            "average": self.average,
+            "optimizer": self.optimizer,
+            "critic_optimizer": self.critic_optimizer,
+        }
+
+
+def build(config: TrainConfig, people: int, device: torch.device) -> State:
+    """Freshly initialised networks and optimisers."""
+    torch.manual_seed(config.seed)
+    model = TERGAN(config.model, pretrained=config.pretrained)
+    with torch.no_grad():
+        for i, name in enumerate(config.model.expressions):
+            if config.model.units:
+                model.prototypes[i, : len(UNITS)] = torch.from_numpy(peak_expression(name).units)
+    model = model.to(device, memory_format=torch.channels_last)
+    critic = Discriminator(expressions=len(config.model.expressions), identities=people).to(device)
+    identity_classifier = nn.Linear(config.model.identity_width, people).to(device)
+    return State(
+        Networks(model, critic, identity_classifier),
+        AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True),
+        torch.optim.AdamW(
+            [*model.parameters(), *identity_classifier.parameters()], lr=config.lr, betas=(0.9, 0.99), weight_decay=1e-2
+        ),
+        torch.optim.Adam(critic.parameters(), lr=config.critic_lr, betas=(0.0, 0.99)),
+    )
+
+
+def fit(config: TrainConfig, *, progress: bool = True) -> Path:
+    """Trains to the end of the run, or until SIGTERM; returns the run's folder."""
+    rank, world = _join_processes()
+    device = _device(config)
+    torch.set_num_threads(config.threads)
+    run = Path(config.run)
+    run.mkdir(parents=True, exist_ok=True)
+
+    # Data: the first process renders what is not in the cache yet.
+    if rank == 0:
+        render(config)
+    if world > 1:
+        distributed.barrier()
+    train, validation = (Pairs(_cache(config, split)) for split in ("train", "validation"))
+    augment = Augmentation(UNITS)
+
+    # Networks, and where the last run of the same command stopped.
+    state = build(config, len(train.people), device)
+    saved = checkpoint.load(run, device)
+    if saved is not None:
+        state.load_state_dict(saved)
+    networks = state.networks
+    generator_parameters = [*networks.model.parameters(), *networks.identity_classifier.parameters()]
+    critic_parameters = list(networks.critic.parameters())
+    if rank == 0:
+        _record(config, run)
+    writer = _tensorboard(run) if rank == 0 else None
+
+    # Schedule.
+    steps = math.ceil(config.images / (config.batch_size * world))
+    reconstructions = round(config.reconstruction_share * config.batch_size)
+    uses_critic = any(getattr(config.weights, name) for name in ("adversarial", "critic_expression", "critic_identity"))
+
+    def load_batch(step: int) -> Batch:
+        rng = np.random.default_rng((config.seed, rank, step))
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        return augment(train.draw(rng, config.batch_size, reconstructions), generator)
+
+    stop = _stop_on_sigterm()
+    sums: dict[str, torch.Tensor] = {}
+    waited_s, since = 0.0, time.perf_counter()
+    loader = ThreadPoolExecutor(1)
+    upcoming = loader.submit(load_batch, state.step)
+    bar = tqdm(total=steps, initial=state.step, disable=not progress or rank > 0, unit="step", mininterval=5)
+    while state.step < steps and not stop:
+        began = time.perf_counter()
+        batch = upcoming.result().to(device)
+        waited_s += time.perf_counter() - began
+        upcoming = loader.submit(load_batch, state.step + 1)
+        refine = state.step >= config.refine_from * steps
+        torch.manual_seed(hash((config.seed, rank, state.step)) % 2**63)
+        true_units = torch.rand(config.batch_size).to(device) < config.true_units_share
+
+        # Generator.
+        _set_lr(state.optimizer, config, state.step, steps)
+        for parameter in critic_parameters:
+            parameter.requires_grad_(False)
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            terms, output = generator_terms(networks, batch, config.weights, refine=refine, true_units=true_units)
+        loss = weigh(terms, config.weights)
+        state.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        _average_gradients(generator_parameters, world)
+        terms["gradient_norm"] = nn.utils.clip_grad_norm_(generator_parameters, 2.0)
+        state.optimizer.step()
+        state.average.update_parameters(networks.model)
+
+        # Critic.
+        if uses_critic and refine:
+            for parameter in critic_parameters:
+                parameter.requires_grad_(True)
+            penalize = state.step % R1_EVERY == 0
+            verdicts = critic_terms(networks, batch, output.detach(), config.weights, penalize=penalize)
+            state.critic_optimizer.zero_grad(set_to_none=True)
+            torch.stack([*verdicts.values()]).sum().backward()
+            _average_gradients(critic_parameters, world)
+            state.critic_optimizer.step()
+            terms |= {f"critic/{name}": term for name, term in verdicts.items()}
+        state.step += 1
+        bar.update()
+
+        # Report.
+        for name, term in terms.items():
+            sums[name] = sums.get(name, 0) + term.detach()
+        last = state.step == steps
+        if state.step % config.report_every == 0 or last:
+            elapsed = time.perf_counter() - since
+            row = {name: float(total) / config.report_every for name, total in sums.items()}
+            if not math.isfinite(row["gradient_norm"]):
+                raise FloatingPointError(
+                    f"the loss is not finite at step {state.step}; the last checkpoint in {str(run)!r} is good. "
+                    "Lower --lr and run the same command again."
+                )
+            row |= {
+                "step": state.step,
+                "images_seen": state.step * config.batch_size * world,
+                "images_per_s": config.report_every * config.batch_size * world / elapsed,
+                "waiting_share": waited_s / elapsed,
+                "lr": state.optimizer.param_groups[0]["lr"],
+            }
+            if rank == 0:
+                _log(row, run, writer)
+            sums, waited_s, since = {}, 0.0, time.perf_counter()
+
+        # Checkpoint, with a look at people who are not trained on.
+        if rank == 0 and (state.step % config.checkpoint_every == 0 or last):
+            _save(config, state, run)
+            _log({"step": state.step, **validate(state.average.module, validation, device)}, run, writer)
+            _draw(state.average.module, validation, run, state.step, device)
+            since = time.perf_counter()
+    bar.close()
+    loader.shutdown(cancel_futures=True)
+    if rank == 0 and stop:
+        _save(config, state, run)
+        print(f"stopped at step {state.step} of {steps}; the same command goes on from there", file=sys.stderr)
+    if world > 1:
+        distributed.destroy_process_group()
+    return run
+
+
+def render(config: TrainConfig) -> None:
+    """Renders the run's people into the cache; what is there already is kept."""
+    for split in ("train", "validation"):
+        train = split == "train"
+        write_pairs(
+            _cache(config, split),
+            split=split,
+            people=config.faces.people if train else config.faces.validation_people,
+            scenes_per_person=config.faces.scenes if train else 4,
+            pool_size=config.faces.pool if train else 70,
+            size_px=config.model.image_size,
+            seed=config.seed + (0 if train else 1),
+            workers=config.faces.workers,
+        )
+
+
+def dry_run(config: TrainConfig) -> dict[str, Any]:
+    """The resolved configuration, the parameters, and the floating-point operations of one refining step."""
+    state = build(config, config.faces.people, torch.device("cpu"))
+    b, s = config.batch_size, config.model.image_size
+    image, labels = torch.rand(b, 3, s, s), torch.zeros(b, dtype=torch.long)
+    units = torch.zeros(b, len(UNITS))
+    batch = Batch(
+        image, image, image.clone(), units, units, labels, labels, labels, round(b * config.reconstruction_share)
+    )
+    with FlopCounterMode(display=False) as counter:
+        terms, _ = generator_terms(
+            state.networks, batch, config.weights, refine=True, true_units=torch.zeros(b, dtype=torch.bool)
+        )
+        weigh(terms, config.weights).backward()
+    model = state.networks.model
+
+    def millions(module: nn.Module) -> float:
+        return sum(p.numel() for p in module.parameters()) / 1e6
+
+    return {
+        "config": config.to_dict(),
+        "parameters_millions": {
+            "model": millions(model),
+            **{name: millions(child) for name, child in model.named_children()},
+            "critic": millions(state.networks.critic),
+        },
+        "gflops_per_step": counter.get_total_flops() / 1e9,
+        "steps": math.ceil(config.images / config.batch_size),
+    }
+
+
+def _cache(config: TrainConfig, split: str) -> Path:
+    faces = config.faces
+    people, scenes = (faces.people, faces.scenes) if split == "train" else (faces.validation_people, 4)
+    return (
+        Path(faces.cache) / f"{split}-{people}x{scenes}-pool{faces.pool}-{config.model.image_size}px-seed{config.seed}"
+    )
+
+
+def _join_processes() -> tuple[int, int]:
+    """Rank and number of processes; torchrun says so in the environment."""
+    if "RANK" not in os.environ:
+        return 0, 1
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    distributed.init_process_group(backend)
+    if backend == "nccl":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    return distributed.get_rank(), distributed.get_world_size()
+
+
+def _device(config: TrainConfig) -> torch.device:
+    if config.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(config.device)
+
+
+def _average_gradients(parameters: list[nn.Parameter], world: int) -> None:
+    """One flat all-reduce: what DistributedDataParallel does, but free of its single-forward contract."""
+    if world == 1:
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients])
+    distributed.all_reduce(flat)
+    for gradient, part in zip(gradients, flat.div_(world).split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+def _set_lr(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int, steps: int) -> None:
+    warm = min(1.0, (step + 1) / config.warmup_steps)
+    cosine = 0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * step / steps))
+    for group in optimizer.param_groups:
+        group["lr"] = config.lr * warm * cosine
+
+
+def _stop_on_sigterm() -> list[int]:
+    """A list that SIGTERM or SIGINT makes non-empty, so that the step under way can end."""
+    received: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda signum, _frame: received.append(signum))
+    return received
+
+
+def _record(config: TrainConfig, run: Path) -> None:
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "timm", "einops", "numpy", "numba")}
+    record = {"config": config.to_dict(), "commit": commit, "versions": versions}
+    (run / "config.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def _tensorboard(run: Path):
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(run / "tensorboard")
+
+
+def _log(row: dict[str, float], run: Path, writer: Any) -> None:
+    with (run / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+    if writer is not None:
+        for name, value in row.items():
+            writer.add_scalar(name, value, row["step"])
+
+
+def _save(config: TrainConfig, state: State, run: Path) -> None:
+    checkpoint.save(run, state.state_dict(), state.average.module, name=run.name)
+
+
+def _draw(model: TERGAN, validation: Pairs, run: Path, step: int, device: torch.device) -> None:
+    batch = validation.draw(np.random.default_rng(0), 18).to(device)
+    model.eval()
+    grid.save(
+        run / "grids" / f"{step:07d}.png", grid.transfer_grid(model, batch), grid.edit_grid(model, batch.identity[:5])
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    first = argparse.ArgumentParser(add_help=False)
+    first.add_argument("--preset", choices=PRESETS, default="default")
+    first.add_argument("--config")
+    first.add_argument("--dry-run", action="store_true")
+    chosen, rest = first.parse_known_args(arguments)
+    try:
+        base = PRESETS[chosen.preset]
+        base = read(chosen.config, base) if chosen.config else base
+        config = tyro.cli(
+            TrainConfig, default=base, args=rest, description=f"{__doc__}\nPresets: {', '.join(PRESETS)}."
+        )
+        if chosen.dry_run:
+            print(json.dumps(dry_run(config), indent=2))
+        else:
+            fit(config)
+    except (TerganError, FloatingPointError) as error:
+        print(f"error [{getattr(error, 'code', 'not_finite')}]: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
