@@ -31,6 +31,7 @@ class Backbone(nn.Module):
             of two.
     """
 
+    features: Any  # a timm module with feature_info
     mean: Tensor
     std: Tensor
 
@@ -76,12 +77,12 @@ class Backbone(nn.Module):
         return self.features((image - self.mean) / self.std)
 
 
-def _feature_extractor(name: str, pretrained: bool, options: dict[str, Any]) -> nn.Module:
+def _feature_extractor(name: str, pretrained: bool, options: dict[str, Any]) -> Any:
     """The timm extractor with one map per stride; `getter` is the one wrapper that gives NCHW for every model."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # timm's own deprecation notes are not the user's business
         create = {"features_only": True, "feature_cls": "getter", "pretrained": pretrained, **options}
-        extractor = timm.create_model(name, **create)
+        extractor: Any = timm.create_model(name, **create)
         strides, indices = extractor.feature_info.reduction(), extractor.feature_info.out_indices
         last = [i for i, stride in enumerate(strides) if stride not in strides[i + 1 :]]
         if len(last) < len(strides):

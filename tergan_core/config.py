@@ -51,9 +51,6 @@ class ModelConfig:
     """Largest intensity that `edit` and `transfer` accept; 1 is the peak of the expression."""
 
     def __post_init__(self):
-        # JSON knows lists only.
-        for name in ("expressions", "units", "decoder_widths"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
         _check(self.image_size >= 32 and self.image_size % 32 == 0, "image_size", self.image_size, "a multiple of 32")
         unknown = [name for name in self.expressions if name not in EXPRESSIONS]
         if unknown:
@@ -95,6 +92,7 @@ class ModelConfig:
         for key in values:
             if key not in known:
                 raise ConfigError(f"model configuration has the unknown key {key!r}. {close_names(key, known)}")
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
         try:
             return cls(**values)
         except TypeError as error:

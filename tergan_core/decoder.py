@@ -111,9 +111,8 @@ class WarpDecoder(nn.Module):
         self.to_flow = nn.Conv2d(width, 2, 3, padding=1)
         self.to_subpixels = nn.Conv2d(width, 48, 1)
         self.to_pixels = nn.Conv2d(12 + 3, 4, 3, padding=1)
-        for layer in (self.to_flow, self.to_pixels):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        for parameter in (*self.to_flow.parameters(), *self.to_pixels.parameters()):
+            nn.init.zeros_(parameter)
 
     def draw(self, identity: IdentityCode, expression: Float[Tensor, "b d"]) -> Drawing:
         """The face and the parts that it is made of; the flow is in fractions of the picture's half width."""

@@ -100,7 +100,7 @@ def critic_terms(
         fake: generated images, detached.
         penalize: whether the R1 penalty is due in this step (lazy regularisation, StyleGAN2).
     """
-    real = batch.truth.requires_grad_(penalize)
+    real = batch.truth.detach().requires_grad_(penalize)
     verdict = networks.critic(real)
     terms = {
         "adversarial": losses.adversarial_discriminator(verdict.realness, networks.critic(fake).realness),

@@ -4,6 +4,7 @@ One loop, in the order in which things happen. Several processes: `torchrun --np
 """
 
 import argparse
+import contextlib
 import importlib.metadata
 import json
 import math
@@ -12,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +93,12 @@ def build(config: TrainConfig, people: int, device: torch.device) -> State:
 
 
 def fit(config: TrainConfig, *, progress: bool = True) -> Path:
-    """Trains to the end of the run, or until SIGTERM; returns the run's folder."""
+    """Trains to the end of the run, or until SIGTERM or SIGINT; returns the run's folder."""
+    with _stop_signals() as stop:
+        return _fit(config, stop, progress)
+
+
+def _fit(config: TrainConfig, stop: list[int], progress: bool) -> Path:
     rank, world = _join_processes()
     device = _device(config)
     torch.set_num_threads(config.threads)
@@ -128,9 +135,8 @@ def fit(config: TrainConfig, *, progress: bool = True) -> Path:
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         return augment(train.draw(rng, config.batch_size, reconstructions), generator)
 
-    stop = _stop_on_sigterm()
     sums: dict[str, torch.Tensor] = {}
-    waited_s, since = 0.0, time.perf_counter()
+    reported, waited_s, since = 0, 0.0, time.perf_counter()
     loader = ThreadPoolExecutor(1)
     upcoming = loader.submit(load_batch, state.step)
     bar = tqdm(total=steps, initial=state.step, disable=not progress or rank > 0, unit="step", mininterval=5)
@@ -172,12 +178,13 @@ def fit(config: TrainConfig, *, progress: bool = True) -> Path:
         bar.update()
 
         # Report.
+        reported += 1
         for name, term in terms.items():
             sums[name] = sums.get(name, 0) + term.detach()
         last = state.step == steps
         if state.step % config.report_every == 0 or last:
             elapsed = time.perf_counter() - since
-            row = {name: float(total) / config.report_every for name, total in sums.items()}
+            row = {name: float(total) / reported for name, total in sums.items()}
             if not math.isfinite(row["gradient_norm"]):
                 raise FloatingPointError(
                     f"the loss is not finite at step {state.step}; the last checkpoint in {str(run)!r} is good. "
@@ -186,13 +193,13 @@ def fit(config: TrainConfig, *, progress: bool = True) -> Path:
             row |= {
                 "step": state.step,
                 "images_seen": state.step * config.batch_size * world,
-                "images_per_s": config.report_every * config.batch_size * world / elapsed,
+                "images_per_s": reported * config.batch_size * world / elapsed,
                 "waiting_share": waited_s / elapsed,
                 "lr": state.optimizer.param_groups[0]["lr"],
             }
             if rank == 0:
                 _log(row, run, writer)
-            sums, waited_s, since = {}, 0.0, time.perf_counter()
+            sums, reported, waited_s, since = {}, 0, 0.0, time.perf_counter()
 
         # Checkpoint, with a look at people who are not trained on.
         if rank == 0 and (state.step % config.checkpoint_every == 0 or last):
@@ -300,12 +307,19 @@ def _set_lr(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int, st
         group["lr"] = config.lr * warm * cosine
 
 
-def _stop_on_sigterm() -> list[int]:
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[list[int]]:
     """A list that SIGTERM or SIGINT makes non-empty, so that the step under way can end."""
     received: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda signum, _frame: received.append(signum))
-    return received
+    before = {
+        number: signal.signal(number, lambda signum, _frame: received.append(signum))
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _record(config: TrainConfig, run: Path) -> None:

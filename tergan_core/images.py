@@ -1,0 +1,225 @@
+"""Pictures in and out: path | bytes | file | PIL | array | tensor -> RGB float tensor in [0, 1], and back.
+
+All ways to hand in the same picture give the same tensor to the bit. Sizes are checked by the header, before decoding.
+"""
+
+import io
+import os
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+import torch
+from einops import rearrange
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from .errors import ImageTooLargeError, InvalidImageError, UnsupportedMediaTypeError
+
+MAX_PIXELS = 40_000_000
+"""Pictures with more pixels are refused by their header, before decoding."""
+
+MAX_BYTES = 32 * 2**20
+"""Files with more bytes are refused unread."""
+
+READABLE = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+"""File formats that are read; of animations, the first frame."""
+
+WRITABLE = ("png", "jpeg", "webp")
+"""File formats that `encode` writes."""
+
+ImageInput = object
+"""What `to_tensor` accepts, and checks itself: a path, bytes, a binary file, a PIL image, a uint8 array `[h w]` or
+`[h w c]` (grey, RGB, RGBA), or a float tensor or array `[3 h w]` in [0, 1]."""
+
+
+def to_tensor(image: ImageInput, *, name: str = "image") -> Float[Tensor, "3 h w"]:
+    """The picture as an RGB float32 tensor in [0, 1], on the CPU.
+
+    EXIF orientation is applied, transparency is laid on white, grey (8 and 16 bit), palette and CMYK become RGB.
+
+    Args:
+        image: a path, bytes, a binary file, a PIL image, a uint8 array `[h w]`, `[h w 1]`, `[h w 3]` or `[h w 4]`, or a
+            float tensor or array `[3 h w]`.
+        name: what error messages call the picture.
+
+    Raises:
+        InvalidImageError: not a picture, truncated, empty, of a wrong shape, kind or range, or not finite.
+        ImageTooLargeError: more than `MAX_PIXELS` pixels or `MAX_BYTES` bytes.
+
+    >>> to_tensor(np.full((2, 3, 3), 255, np.uint8)).shape
+    torch.Size([3, 2, 3])
+    """
+    if isinstance(image, np.ndarray | Tensor):
+        if image.dtype not in (np.uint8, torch.uint8):
+            return _checked_floats(image, name)
+        picture = _picture_of_array(np.asarray(image.cpu() if isinstance(image, Tensor) else image), name)
+    elif isinstance(image, PIL.Image.Image):
+        picture = image
+    else:
+        if isinstance(image, str | os.PathLike):
+            name = f"{name} {os.fspath(image)!r}"
+        picture = _open(_bytes(image, name), name)
+    pixels = torch.from_numpy(np.array(_upright_rgb(picture, name)))
+    return rearrange(pixels, "h w c -> c h w").contiguous().float().div_(255)
+
+
+def face_tensor(image: ImageInput, size_px: int, *, name: str = "face") -> Float[Tensor, "3 s s"]:
+    """The central square of the picture, resized to `size_px` with antialiasing, as `to_tensor` gives it.
+
+    Raises:
+        InvalidImageError, ImageTooLargeError: as `to_tensor`.
+
+    >>> face_tensor(np.zeros((40, 60, 3), np.uint8), 32).shape
+    torch.Size([3, 32, 32])
+    """
+    picture = to_tensor(image, name=name)
+    height, width = picture.shape[1:]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = picture[None, :, top : top + side, left : left + side].contiguous()
+    if side != size_px:
+        square = torch.nn.functional.interpolate(square, (size_px, size_px), mode="bicubic", antialias=True).clamp(0, 1)
+    return square[0]
+
+
+def to_array(image: Float[Tensor, "3 h w"]) -> UInt8[np.ndarray, "h w 3"]:
+    """The tensor in [0, 1] as a uint8 array; values outside are clipped.
+
+    >>> int(to_array(torch.full((3, 1, 1), 0.5))[0, 0, 0])
+    128
+    """
+    return rearrange((image.detach().float().clamp(0, 1) * 255).round().byte(), "c h w -> h w c").cpu().numpy()
+
+
+def to_pil(image: Float[Tensor, "3 h w"]) -> PIL.Image.Image:
+    """The tensor in [0, 1] as a PIL image."""
+    return PIL.Image.fromarray(to_array(image))
+
+
+def encode(image: UInt8[np.ndarray, "h w 3"], format: str = "png", quality: int = 92) -> bytes:
+    """The array as the bytes of a picture file.
+
+    Args:
+        format: one of `WRITABLE`.
+        quality: of JPEG and WebP, 1 to 100; PNG is lossless, and compressed lightly, which is quicker than its default.
+
+    Raises:
+        UnsupportedMediaTypeError: the format is not one of `WRITABLE`.
+
+    >>> encode(np.zeros((4, 4, 3), np.uint8))[1:4]
+    b'PNG'
+    """
+    if format not in WRITABLE:
+        raise UnsupportedMediaTypeError(f"cannot write pictures as {format!r}; accepted: {', '.join(WRITABLE)}.")
+    options = {"compress_level": 1} if format == "png" else {"quality": quality}
+    file = io.BytesIO()
+    PIL.Image.fromarray(image).save(file, format, **options)
+    return file.getvalue()
+
+
+def _checked_floats(image: np.ndarray | Tensor, name: str) -> Tensor:
+    """The float picture as float32, if its kind, shape and range are right."""
+    if isinstance(image, np.ndarray) and image.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused below
+            image = torch.from_numpy(np.ascontiguousarray(image, np.float32))
+    if not isinstance(image, Tensor) or not image.is_floating_point():
+        raise InvalidImageError(f"{name} has dtype {image.dtype}; accepted: uint8 [h w 3], or float [3 h w] in [0, 1].")
+    floats = image.detach().cpu()
+    if floats.ndim != 3 or floats.shape[0] != 3 or floats.numel() == 0:
+        raise InvalidImageError(
+            f"{name} has shape {list(image.shape)}; accepted: one float picture [3 h w], or uint8 [h w 3]. "
+            "Pass several pictures as a list."
+        )
+    _check_size(*floats.shape[1:], name=name)
+    floats = floats.float()
+    if not floats.isfinite().all():
+        raise InvalidImageError(f"{name} has values that are NaN or infinite; accepted: numbers in [0, 1].")
+    low, high = floats.aminmax()
+    # Resizing filters overshoot by a hair; anything further is another convention.
+    if low < -1e-3 or high > 1 + 1e-3:
+        raise InvalidImageError(
+            f"{name} has values from {low:.3g} to {high:.3g}; accepted: [0, 1]. "
+            "Divide 0..255 by 255; bring -1..1 here by image / 2 + 0.5."
+        )
+    return floats.clamp(0, 1).contiguous()
+
+
+def _picture_of_array(array: np.ndarray, name: str) -> PIL.Image.Image:
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = rearrange(array, "h w 1 -> h w")
+    if array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
+        raise InvalidImageError(
+            f"{name} has shape {list(array.shape)}; accepted: uint8 [h w], [h w 3] or [h w 4], or float [3 h w]. "
+            "Pass several pictures as a list."
+        )
+    return PIL.Image.fromarray(array)
+
+
+def _bytes(source: object, name: str) -> bytes:
+    """The content of bytes, a path or a file; of the latter, at most `MAX_BYTES` are read."""
+    data = bytes(source) if isinstance(source, bytes | bytearray | memoryview) else _read(source, name)
+    if not data:
+        raise InvalidImageError(f"{name} is empty (0 bytes); accepted: {', '.join(READABLE)}.")
+    if len(data) > MAX_BYTES:
+        raise ImageTooLargeError(f"{name} has more than {MAX_BYTES // 2**20} MiB, which is the limit. Scale it down.")
+    return data
+
+
+def _read(source: object, name: str) -> bytes:
+    data = None
+    try:
+        if isinstance(source, str | os.PathLike):
+            with open(source, "rb") as file:
+                data = file.read(MAX_BYTES + 1)
+        elif hasattr(source, "read"):
+            data = source.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL, a file that is closed
+        raise InvalidImageError(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+    if not isinstance(data, bytes):
+        raise InvalidImageError(
+            f"{name} is a {type(source).__name__}; accepted: a path, bytes, a file opened with mode 'rb', a PIL image, "
+            "a uint8 array [h w 3] or a float tensor [3 h w]."
+        )
+    return data
+
+
+def _open(data: bytes, name: str) -> PIL.Image.Image:
+    """The picture with its header read and its pixels not."""
+    try:
+        return PIL.Image.open(io.BytesIO(data), formats=READABLE)
+    except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
+        raise ImageTooLargeError(
+            f"{name} has far more than {MAX_PIXELS} pixels, which is the limit. Scale it down first."
+        ) from error
+    except Exception as error:  # Pillow's parsers raise whatever the bytes lead them to
+        raise InvalidImageError(
+            f"{name} is not a picture that can be read; accepted: {', '.join(READABLE)}."
+        ) from error
+
+
+def _upright_rgb(picture: PIL.Image.Image, name: str) -> PIL.Image.Image:
+    """The decoded picture, turned as its EXIF orientation says, in RGB."""
+    _check_size(picture.height, picture.width, name=name)
+    if picture.mode == "F" or 0 in picture.size:
+        raise InvalidImageError(
+            f"{name} is a PIL image of mode {picture.mode!r} and size {picture.size}; accepted: not empty, 8 or 16 bit."
+        )
+    try:
+        picture = PIL.ImageOps.exif_transpose(picture)
+        if picture.mode.startswith("I"):
+            sixteen_bit = np.asarray(picture).clip(0, 65535)
+            picture = PIL.Image.fromarray((sixteen_bit / 257).round().astype(np.uint8))
+        if picture.has_transparency_data:
+            white = PIL.Image.new("RGBA", picture.size, "white")
+            picture = PIL.Image.alpha_composite(white, picture.convert("RGBA"))
+        return picture.convert("RGB")
+    except Exception as error:  # as above
+        raise InvalidImageError(f"{name} is truncated or damaged: {error}. Save or send it again.") from error
+
+
+def _check_size(height: int, width: int, *, name: str) -> None:
+    if height * width > MAX_PIXELS:
+        raise ImageTooLargeError(
+            f"{name} has {width}x{height} pixels; accepted: at most {MAX_PIXELS} in all. Scale it down first."
+        )

@@ -1,0 +1,89 @@
+"""What `FaceEditor` returns: frozen values that know how to be shown, saved and sent."""
+
+import base64
+import dataclasses
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import PIL.Image
+from jaxtyping import UInt8
+
+from .errors import UnsupportedMediaTypeError
+from .images import encode
+
+_FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """Which expression a face shows.
+
+    >>> Recognition("happiness", {"neutral": 0.2, "happiness": 0.8}, {}).to_dict()["label"]
+    'happiness'
+    """
+
+    label: str
+    """The most probable expression."""
+
+    probabilities: dict[str, float]
+    """Probability of each expression of the model; they sum to 1."""
+
+    units: dict[str, float]
+    """Activation of each face unit, 0 = rest, 1 = full; empty if the model has none."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain values, ready for JSON."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class GeneratedFace:
+    """A face that the network drew.
+
+    >>> GeneratedFace(np.zeros((4, 4, 3), np.uint8), "edit", "happiness", 0.8).pil().size
+    (4, 4)
+    """
+
+    image: UInt8[np.ndarray, "h w 3"] = field(repr=False)
+    """RGB pixels."""
+
+    task: Literal["transfer", "edit"]
+    """How it was made."""
+
+    to: str | None
+    """The expression asked for, `edit` only."""
+
+    intensity: float
+    """0 = unchanged, 1 = the peak of the expression."""
+
+    def pil(self) -> PIL.Image.Image:
+        """The face as a PIL image."""
+        return PIL.Image.fromarray(self.image)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Writes the face as PNG, JPEG or WebP, by the suffix, and returns the path.
+
+        Raises:
+            UnsupportedMediaTypeError: the suffix is none of .png, .jpg, .jpeg, .webp.
+            OSError: the file cannot be written.
+        """
+        path = Path(path)
+        format = _FORMATS.get(path.suffix.lower())
+        if format is None:
+            raise UnsupportedMediaTypeError(
+                f"cannot save {os.fspath(path)!r}: its suffix is {path.suffix!r}; accepted: {', '.join(_FORMATS)}."
+            )
+        path.write_bytes(encode(self.image, format))
+        return path
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain values, ready for JSON; `image` is a PNG in base64."""
+        image = base64.b64encode(self._repr_png_()).decode()
+        return {"task": self.task, "to": self.to, "intensity": self.intensity, "image": image}
+
+    def _repr_png_(self) -> bytes:
+        """What notebooks show."""
+        return encode(self.image)

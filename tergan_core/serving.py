@@ -1,0 +1,317 @@
+"""Requests in, responses out, for any server: no TorchServe, no Triton. The only place that knows HTTP status codes.
+
+A request is multipart fields, JSON with base64 pictures, or a picture as the raw body with its options as headers
+(`X-Expression`, `X-Intensity`).
+"""
+
+import base64
+import binascii
+import json
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .errors import (
+    IntensityError,
+    InvalidRequestError,
+    MissingFieldError,
+    TerganError,
+    UnsupportedMediaTypeError,
+    close_names,
+)
+from .images import encode, face_tensor
+from .pipeline import FaceEditor
+from .results import GeneratedFace, Recognition
+
+Fields = dict[str, Any]
+
+FIELDS: dict[str, dict[str, str]] = {
+    "transfer": {"identity": "picture", "expression": "picture", "intensity": "number"},
+    "edit": {"image": "picture", "expression": "text", "intensity": "number"},
+    "recognize": {"image": "picture"},
+}
+"""The fields of each task and their kinds. All but `intensity` are required."""
+
+IMAGE_TYPES = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
+"""Media types that a generated face can be asked for in, and their names in `images.encode`."""
+
+MAX_TEXT = 200
+"""Largest number of characters in a field that is not a picture."""
+
+ERRORS: dict[str, tuple[int, str | None, str]] = {
+    "missing_field": (400, None, "Send every required field of the task."),
+    "invalid_request": (400, None, "Send multipart/form-data, a picture as the body, or a JSON object."),
+    "image_too_large": (413, None, "Send a smaller picture; the model needs no more than a few hundred pixels."),
+    "unsupported_media_type": (415, None, "Set Content-Type and Accept to types that the message names."),
+    "invalid_image": (422, None, "Send a whole PNG, JPEG or WebP file."),
+    "no_face": (422, None, "Send a picture that shows one face, large and from the front."),
+    "unknown_expression": (422, "expression", "Send one of the model's expression names."),
+    "invalid_intensity": (422, "intensity", "Send a number: 0 leaves the face unchanged, 1 is the peak."),
+}
+"""What a client is told by error code: the HTTP status, the field if the code implies one, the hint."""
+
+_OPTION_HEADERS = {"x-expression": "expression", "x-intensity": "intensity"}
+_RAW_TYPES = re.compile(r"image/.+|application/octet-stream|")
+_DATA_URL = re.compile(r"data:[^,]*;base64,")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request as a server delivers it; nothing in it has been checked."""
+
+    fields: Mapping[str, Any]
+    """Multipart fields and options by name; `body` holds a body that is not multipart."""
+
+    accept: str = "*/*"
+    content_type: str = "multipart/form-data"
+
+
+@dataclass(frozen=True)
+class Response:
+    """What to answer to one request."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+    @property
+    def phrase(self) -> str:
+        """The status in words."""
+        return HTTPStatus(self.status).phrase
+
+
+def request_from_row(row: Mapping[str, Any], headers: Mapping[str, Any]) -> Request:
+    """The request in one row of a TorchServe batch. Never fails: `Service.handle` judges the content.
+
+    Args:
+        row: field name to value; a body that is not multipart is in `body`.
+        headers: the request's headers, names in any case. TorchServe mixes dicts in, one per multipart field.
+    """
+    found = {name.lower(): value for name, value in headers.items() if isinstance(value, str)}
+    options = {field: found[header] for header, field in _OPTION_HEADERS.items() if header in found}
+    return Request({**options, **row}, accept=found.get("accept") or "*/*", content_type=found.get("content-type", ""))
+
+
+class Service:
+    """Answers requests of one task: decodes each by itself, runs one forward pass for all, encodes each by itself.
+
+    Args:
+        editor: the model that does the work.
+        task: `transfer`, `edit` or `recognize`.
+    """
+
+    def __init__(self, editor: FaceEditor, task: str):
+        if task not in FIELDS:
+            raise InvalidRequestError(f"there is no task {task!r}. {close_names(task, FIELDS)}")
+        self.editor = editor
+        self.task = task
+
+    @classmethod
+    def load(cls, folder: str | Path, task: str, device: str | None = None, *, threads: int | None = None) -> "Service":
+        """The service of the model in `folder`.
+
+        Args:
+            folder: a model folder, or a name that `weights.load` knows.
+            task: `transfer`, `edit` or `recognize`.
+            device: a torch device; the GPU if there is one by default.
+            threads: CPU threads of this process. Several workers on one machine want one each.
+        """
+        if threads:
+            torch.set_num_threads(threads)
+        return cls(FaceEditor.load(str(folder), device=device), task)
+
+    def handle(self, requests: Sequence[Request]) -> list[Response]:
+        """One response for each request, in order. A bad request gets its error and leaves the others alone."""
+        calls = [self._attempt(request) for request in requests]
+        results = iter(self._run([call for call in calls if not isinstance(call, Response)]))
+        return [
+            call if isinstance(call, Response) else self._respond(next(results), call["media_type"]) for call in calls
+        ]
+
+    def _attempt(self, request: Request) -> Fields | Response:
+        """The decoded fields and the media type to answer in, or the error response."""
+        try:
+            offered = ["application/json"] if self.task == "recognize" else [*IMAGE_TYPES, "application/json"]
+            media_type = choose_media_type(request.accept, offered)
+            return {"media_type": media_type, **self._decode(_raw_fields(request, self.task))}
+        except TerganError as error:
+            return error_response(error)
+
+    def _decode(self, raw: Fields) -> Fields:
+        kinds = FIELDS[self.task]
+        for name in raw:
+            if name not in kinds:
+                shown = name[:100]
+                raise _at(
+                    shown, InvalidRequestError(f"{self.task} has no field {shown!r}. {close_names(shown, kinds)}")
+                )
+        decoded: Fields = {"intensity": 1.0}
+        for name, kind in kinds.items():
+            try:
+                if name in raw:
+                    decoded[name] = {"picture": self._picture, "text": _text, "number": _number}[kind](name, raw[name])
+                elif name != "intensity":
+                    required = ", ".join(field for field in kinds if field != "intensity")
+                    raise MissingFieldError(f"the field {name!r} is missing; {self.task} needs: {required}")
+            except TerganError as error:
+                raise _at(name, error) from None
+        return decoded
+
+    def _picture(self, name: str, value: object) -> Float[Tensor, "3 h w"]:
+        return face_tensor(_bytes(name, value), self.editor.config.image_size, name=name)
+
+    def _run(self, calls: list[Fields]) -> list[Any]:
+        """Results or errors of all calls by one forward pass; if that fails unexpectedly, of each call by itself."""
+        if not calls:
+            return []
+        columns = {name: [call[name] for call in calls] for name in (*FIELDS[self.task], "intensity")}
+        try:
+            if self.task == "transfer":
+                return self.editor.transfer(**columns, errors="return")
+            if self.task == "edit":
+                faces, names, intensities = columns["image"], columns["expression"], columns["intensity"]
+                return self.editor.edit(faces, names, intensities, errors="return")
+            return self.editor.recognize(columns["image"], errors="return")
+        except Exception as error:
+            _log.exception("%s failed for a batch of %d", self.task, len(calls))
+            return [error] if len(calls) == 1 else [result for call in calls for result in self._run([call])]
+
+    def _respond(self, result: object, media_type: str) -> Response:
+        if isinstance(result, Recognition):
+            return _json_response(200, result.to_dict())
+        if isinstance(result, GeneratedFace):
+            if media_type in IMAGE_TYPES:
+                return Response(200, media_type, encode(result.image, IMAGE_TYPES[media_type]))
+            return _json_response(200, result.to_dict())
+        if isinstance(result, TerganError):
+            return error_response(result)
+        body = {"code": "internal_error", "message": "the server failed on this request", "field": None}
+        return _json_response(500, {**body, "hint": "This is our fault; the server's log says more."})
+
+
+def error_response(error: TerganError) -> Response:
+    """The JSON answer `{code, message, field, hint}` with the status that belongs to the error's code."""
+    status, field, hint = ERRORS.get(error.code, (422, None, "See the message."))
+    field = getattr(error, "field", field)
+    # The editor names the argument and the place in the batch; the client knows its own field.
+    message = re.sub(r"^\w+\[\d+\]", field or "the request", str(error))
+    return _json_response(status, {"code": error.code, "message": message, "field": field, "hint": hint})
+
+
+def choose_media_type(accept: str, offered: Sequence[str]) -> str:
+    """The type of `offered` that an `Accept` header likes best; of equals the first.
+
+    Raises:
+        UnsupportedMediaTypeError: the header allows none of them.
+
+    >>> choose_media_type("image/*;q=0.5, image/webp", ["image/png", "image/webp"])
+    'image/webp'
+    """
+    wishes = dict(_wishes(accept))
+
+    def quality(offer: str) -> float:
+        for pattern in (offer, f"{offer.split('/')[0]}/*", "*/*"):
+            if pattern in wishes:
+                return wishes[pattern]
+        return 0.0
+
+    best = max(offered, key=quality)
+    if quality(best) <= 0:
+        raise UnsupportedMediaTypeError(f"Accept is {accept[:200]!r}; offered: {', '.join(offered)}")
+    return best
+
+
+def _wishes(accept: str) -> Iterator[tuple[str, float]]:
+    for part in accept.lower().split(","):
+        pattern, *parameters = [piece.strip() for piece in part.split(";")]
+        weights = [piece[2:] for piece in parameters if re.fullmatch(r"q=(0(\.\d*)?|1(\.0*)?)", piece)]
+        yield pattern, float(weights[0]) if weights else 1.0
+
+
+def _raw_fields(request: Request, task: str) -> Fields:
+    """Undecoded fields by name, whatever way they came."""
+    content_type = request.content_type.split(";")[0].strip().lower()
+    fields = dict(request.fields)
+    if content_type == "multipart/form-data":
+        return fields
+    if content_type == "application/json":
+        body = _json_object(fields.pop("body", b""))
+        return {**fields, **body}
+    if not _RAW_TYPES.fullmatch(content_type):
+        raise UnsupportedMediaTypeError(
+            f"Content-Type is {content_type[:200]!r}; accepted: multipart/form-data, application/json, image/*"
+        )
+    if "image" not in FIELDS[task]:
+        raise UnsupportedMediaTypeError(
+            f"{task} takes two pictures and a body of type {content_type[:200]!r} holds one; "
+            "accepted: multipart/form-data, application/json"
+        )
+    if "body" in fields:
+        fields["image"] = fields.pop("body")
+    return fields
+
+
+def _json_object(body: object) -> Fields:
+    if isinstance(body, Mapping):
+        return dict(body)
+    try:
+        value = json.loads(body)  # type: ignore[arg-type]
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InvalidRequestError(f"the body is not JSON: {str(error)[:200]}") from None
+    if not isinstance(value, dict):
+        raise InvalidRequestError(f"the body is a JSON {type(value).__name__}; accepted: an object with fields")
+    return value
+
+
+def _bytes(name: str, value: object) -> bytes:
+    """A picture's file content: bytes as they are, text as base64 (a data URL is welcome)."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    if not isinstance(value, str):
+        raise InvalidRequestError(f"{name!r} is a JSON {type(value).__name__}; accepted: the picture as base64 text")
+    text = value[match.end() :] if (match := _DATA_URL.match(value)) else value
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidRequestError(f"{name!r} is not base64: {error}") from None
+
+
+def _text(name: str, value: object) -> str:
+    if isinstance(value, bytes | bytearray | memoryview):
+        try:
+            value = bytes(value).decode()
+        except UnicodeDecodeError:
+            raise InvalidRequestError(f"{name!r} is not UTF-8 text") from None
+    if not isinstance(value, str):
+        raise InvalidRequestError(f"{name!r} is a JSON {type(value).__name__}; accepted: text")
+    if len(value) > MAX_TEXT:
+        raise InvalidRequestError(f"{name!r} has {len(value)} characters; accepted: at most {MAX_TEXT}")
+    return value
+
+
+def _number(name: str, value: object) -> float:
+    try:
+        if isinstance(value, bool):
+            raise ValueError
+        return float(value if isinstance(value, int | float) else _text(name, value))
+    except (ValueError, OverflowError, InvalidRequestError):
+        raise IntensityError(f"{name!r} is {str(value)[:40]!r}; accepted: a number") from None
+
+
+def _at(field: str, error: TerganError) -> TerganError:
+    """The error, marked with the request's field that it is about."""
+    error.field = field  # type: ignore[attr-defined]
+    return error
+
+
+def _json_response(status: int, value: Fields) -> Response:
+    return Response(status, "application/json", json.dumps(value).encode())

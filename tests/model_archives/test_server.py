@@ -1,0 +1,242 @@
+"""A real TorchServe with the three archives, over real HTTP. The model is tiny; one server for the whole file."""
+
+import base64
+import io
+import json
+import os
+import struct
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+import uuid
+import zipfile
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import PIL.Image
+import psutil
+import pytest
+
+from model_archives import build
+from model_archives.server import FOLDER, TorchServe, curl_lines
+from tergan_core import weights
+from tergan_core.pipeline import FaceEditor
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture(scope="module")
+def server(tiny_folder, tmp_path_factory):
+    store = tmp_path_factory.mktemp("store")
+    build.build(tiny_folder, store)
+    with TorchServe(store) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def editor(tiny_folder):
+    return FaceEditor.load(tiny_folder, device="cpu")
+
+
+def png(seed=0, size=(64, 64)):
+    file = io.BytesIO()
+    PIL.Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)).save(file, "png")
+    return file.getvalue()
+
+
+def bomb():
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 40_000, 40_000, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+
+
+def send(url, body=None, **headers):
+    """Status, content type and body."""
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    request = urllib.request.Request(url, data=body, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, answer.headers.get_content_type(), answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers.get_content_type(), error.read()
+
+
+def multipart(fields):
+    """A form with files for bytes and plain fields for text, as curl -F sends it."""
+    boundary = uuid.uuid4().hex
+    parts = []
+    for name, value in fields.items():
+        extra = '; filename="a.png"\r\nContent-Type: image/png' if isinstance(value, bytes) else ""
+        content = value if isinstance(value, bytes) else value.encode()
+        head = f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"{extra}\r\n\r\n'
+        parts.append(head.encode() + content + b"\r\n")
+    return b"".join(parts) + f"--{boundary}--\r\n".encode(), f"multipart/form-data; boundary={boundary}"
+
+
+def ask(server, task, fields, accept="*/*"):
+    body, content_type = multipart(fields)
+    return send(f"{server.url}/predictions/{task}", body, Content_Type=content_type, Accept=accept, **server.headers)
+
+
+def pixels(body):
+    return np.asarray(PIL.Image.open(io.BytesIO(body))).astype(int)
+
+
+def test_transfer_over_http_equals_the_library(server, editor):
+    status, content_type, body = ask(server, "transfer", {"identity": png(1), "expression": png(2), "intensity": "0.7"})
+    assert (status, content_type) == (200, "image/png")
+    expected = editor.transfer(identity=png(1), expression=png(2), intensity=0.7).image
+    assert np.abs(pixels(body) - expected).max() <= 1
+
+
+@pytest.mark.parametrize(("accept", "kind"), [("image/png", "PNG"), ("image/jpeg", "JPEG"), ("image/webp", "WEBP")])
+def test_edit_answers_in_the_type_asked_for(server, accept, kind):
+    status, content_type, body = ask(server, "edit", {"image": png(1), "expression": "happiness"}, accept)
+    assert (status, content_type, PIL.Image.open(io.BytesIO(body)).format) == (200, accept, kind)
+
+
+def test_json_with_base64_works_both_ways(server, editor):
+    fields = {"image": base64.b64encode(png(1)).decode(), "expression": "fear", "intensity": 0.5}
+    url, body = f"{server.url}/predictions/edit", json.dumps(fields).encode()
+    status, content_type, answer = send(
+        url, body, Content_Type="application/json", Accept="application/json", **server.headers
+    )
+    assert (status, content_type) == (200, "application/json")
+    image = base64.b64decode(json.loads(answer)["image"])
+    assert np.abs(pixels(image) - editor.edit(png(1), "fear", 0.5).image).max() <= 1
+
+
+def test_a_raw_picture_is_recognized(server, editor):
+    url = f"{server.url}/predictions/recognize"
+    status, content_type, body = send(url, png(1), Content_Type="image/png", **server.headers)
+    assert (status, content_type) == (200, "application/json")
+    assert json.loads(body)["probabilities"] == pytest.approx(editor.recognize(png(1)).probabilities, abs=1e-4)
+
+
+def test_a_raw_picture_is_edited_with_options_in_headers(server, editor):
+    headers = {"Content-Type": "image/png", "X-Expression": "anger", "X-Intensity": "0.5", **server.headers}
+    status, _, body = send(f"{server.url}/predictions/edit", png(1), **headers)
+    assert status == 200
+    assert np.abs(pixels(body) - editor.edit(png(1), "anger", 0.5).image).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("task", "fields", "accept", "status", "code"),
+    [
+        ("recognize", {"image": b"not an image"}, "*/*", 422, "invalid_image"),
+        ("recognize", {"image": png()[:500]}, "*/*", 422, "invalid_image"),
+        ("recognize", {"image": b""}, "*/*", 422, "invalid_image"),
+        ("recognize", {"image": bomb()}, "*/*", 413, "image_too_large"),
+        ("recognize", {"photo": png()}, "*/*", 400, "invalid_request"),
+        ("transfer", {"identity": png()}, "*/*", 400, "missing_field"),
+        ("edit", {"image": png(), "expression": "joy"}, "*/*", 422, "unknown_expression"),
+        ("edit", {"image": png(), "expression": "fear", "intensity": "7"}, "*/*", 422, "invalid_intensity"),
+        ("edit", {"image": png(), "expression": "fear", "intensity": "nan"}, "*/*", 422, "invalid_intensity"),
+        ("edit", {"image": png(), "expression": "fear"}, "text/html", 415, "unsupported_media_type"),
+    ],
+)
+def test_bad_input_gets_a_4xx_with_a_stable_code(server, task, fields, accept, status, code):
+    got, content_type, body = ask(server, task, fields, accept)
+    assert (got, content_type) == (status, "application/json")
+    answer = json.loads(body)
+    assert answer["code"] == code and answer["message"] and answer["hint"] and "field" in answer
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b'{"image": "!"}', b""])
+def test_broken_json_is_a_400(server, body):
+    url = f"{server.url}/predictions/recognize"
+    status, _, answer = send(url, body, Content_Type="application/json", **server.headers)
+    assert (status, json.loads(answer)["code"]) == (400, "invalid_request")
+
+
+def test_a_bad_picture_among_many_requests_does_not_touch_the_others(server, editor):
+    pictures = [png(seed) if seed % 3 else b"broken" for seed in range(24)]
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda picture: ask(server, "recognize", {"image": picture}), pictures))
+    for picture, (status, _, body) in zip(pictures, answers, strict=True):
+        if picture == b"broken":
+            assert status == 422
+        else:
+            expected = editor.recognize(picture).probabilities
+            assert status == 200
+            assert json.loads(body)["probabilities"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_nothing_is_answered_without_the_token(server):
+    body, content_type = multipart({"image": png()})
+    for headers in ({}, {"Authorization": "Bearer wrong"}, server.management_headers):
+        status, _, answer = send(f"{server.url}/predictions/recognize", body, Content_Type=content_type, **headers)
+        assert status == 400 and b"Token Authorization failed" in answer
+    assert send(f"{server.management_url}/models")[0] == 400
+    assert server.key_file.stat().st_mode & 0o077 == 0
+
+
+def test_no_url_can_be_registered_or_fetched(server, tmp_path):
+    for path in ("models", "workflows"):
+        for url in ("http://127.0.0.1:9/x.mar", f"file://{tmp_path}/x.mar"):
+            request_url = f"{server.management_url}/{path}?url={url}"
+            assert send(request_url, b"", **server.management_headers)[0] in (404, 405)
+
+
+def test_everything_listens_on_loopback_only(server):
+    group = [process for process in psutil.process_iter() if group_of(process) == server.process.pid]
+    listening = [
+        connection.laddr
+        for process in group
+        for connection in process.net_connections(kind="inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert {address.port for address in listening} >= set(server.ports)
+    assert {address.ip.removeprefix("::ffff:") for address in listening} == {"127.0.0.1"}
+
+
+def test_the_printed_curl_lines_name_the_token_file_and_all_tasks(server):
+    lines = curl_lines(server.url, server.key_file, "a b.png")
+    assert str(server.key_file) in lines and "'@a b.png'" in lines
+    assert all(f"{server.url}/predictions/{task}" in lines for task in ("transfer", "edit", "recognize"))
+
+
+def test_a_stopped_server_leaves_no_process_and_no_file(tiny_folder, tmp_path):
+    build.packing.pack("recognize", tiny_folder, tmp_path)
+    with TorchServe(tmp_path) as running:
+        assert ask(running, "recognize", {"image": png()})[0] == 200
+        assert any(group_of(process) == running.process.pid for process in psutil.process_iter())
+    assert not running.folder.exists()
+    left = [process for process in psutil.process_iter() if group_of(process) == running.process.pid]
+    assert [process for process in left if process.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def test_a_model_that_cannot_load_stops_the_start_with_the_workers_own_error(tiny_folder, tmp_path):
+    archive = build.packing.pack("recognize", tiny_folder, tmp_path)
+    with zipfile.ZipFile(archive) as file:
+        entries = {name: file.read(name) for name in file.namelist()}
+    entries["model.safetensors"] = entries["model.safetensors"][:-1] + b"x"
+    with zipfile.ZipFile(archive, "w") as file:
+        for name, data in entries.items():
+            file.writestr(name, data)
+    with pytest.raises(RuntimeError, match="WeightsCorruptError"), TorchServe(tmp_path):
+        pass
+
+
+def test_a_store_without_archives_is_refused_with_the_line_that_makes_them(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"model_archives\.build"), TorchServe(tmp_path):
+        pass
+
+
+@pytest.mark.skipif(weights.SHIPPED not in weights.catalogue(), reason="no shipped weights in this clone")
+def test_the_shipped_model_is_packed_by_the_command_line(tmp_path):
+    command = [sys.executable, "-m", "model_archives.build", "--store", str(tmp_path)]
+    done = subprocess.run(command, cwd=FOLDER.parent, capture_output=True, text=True, env=os.environ)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["edit.mar", "recognize.mar", "transfer.mar"]
+
+
+def group_of(process):
+    try:
+        return os.getpgid(process.pid)
+    except OSError:
+        return None

@@ -1,0 +1,106 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from training.config import TermWeights
+from training.data import Augmentation, Pairs
+from training.faces import UNITS
+from training.objective import REFINING, critic_terms, generator_terms, weigh
+from training.train import _cache, build
+
+
+@pytest.fixture(scope="module")
+def pairs(smoke):
+    return Pairs(_cache(smoke, "train"))
+
+
+@pytest.fixture(scope="module")
+def networks(smoke, pairs):
+    return build(smoke, len(pairs.people), torch.device("cpu")).networks
+
+
+@pytest.fixture
+def batch(pairs):
+    return pairs.draw(np.random.default_rng(0), 6, reconstructions=2)
+
+
+def terms_of(networks, batch, weights, refine=True):
+    chosen = torch.zeros(len(batch.identity), dtype=torch.bool)
+    return generator_terms(networks, batch, weights, refine=refine, true_units=chosen)[0]
+
+
+def test_every_weight_has_its_term_and_a_zero_weight_none(networks, batch):
+    every = TermWeights(critic_identity=0.1)
+    generator = terms_of(networks, batch, every)
+    critic = critic_terms(networks, batch, batch.identity, every, penalize=True)
+    assert generator.keys() | critic.keys() == set(vars(every))
+    only = TermWeights(**{name: 0.0 for name in vars(every)} | {"paired_swap": 1.0})
+    assert terms_of(networks, batch, only).keys() == {"paired_swap"}
+
+
+def test_refining_terms_wait(networks, batch):
+    assert not terms_of(networks, batch, TermWeights(), refine=False).keys() & REFINING
+
+
+def test_a_term_without_a_weight_is_an_error():
+    with pytest.raises(KeyError, match="'novelty' has no weight"):
+        weigh({"novelty": torch.tensor(1.0)}, TermWeights())
+
+
+def test_the_sum_is_weighted():
+    weights = TermWeights(paired_swap=2.0, reconstruction=3.0)
+    assert weigh({"paired_swap": torch.tensor(1.0), "reconstruction": torch.tensor(10.0)}, weights).item() == 32
+
+
+@pytest.mark.parametrize(
+    "term", ["paired_swap", "cross_cycle", "identity_consistency", "expression_consistency", "adversarial"]
+)
+def test_each_term_on_the_output_trains_the_decoder(networks, batch, term):
+    networks.model.zero_grad()
+    terms_of(networks, batch, dataclasses.replace(TermWeights(), **{term: 1.0}))[term].backward()
+    assert networks.model.decoder.to_pixels.weight.grad.abs().sum() > 0
+
+
+def test_the_critic_learns_from_its_penalty(networks, batch):
+    networks.critic.zero_grad()
+    terms = critic_terms(networks, batch, batch.identity, TermWeights(), penalize=True)
+    terms["r1"].backward()
+    assert networks.critic.trunk[0].weight.grad.abs().sum() > 0
+
+
+def test_items_decoded_from_true_units_do_not_depend_on_the_predicted_ones(networks, batch):
+    networks.model.eval()
+    chosen = torch.ones(6, dtype=torch.bool)
+    _, output = generator_terms(networks, batch, TermWeights(), refine=False, true_units=chosen)
+    person = networks.model.encode_identity(batch.identity)._replace(expression=batch.identity_units)
+    assert torch.allclose(output, networks.model.decode(person, batch.units), atol=1e-6)
+    networks.model.train()
+
+
+def test_a_batch_holds_one_person_twice_and_a_stranger_with_the_wanted_expression(pairs):
+    batch = pairs.draw(np.random.default_rng(3), 16, reconstructions=4)
+    assert torch.equal(batch.expression[:4], batch.identity[:4]) and torch.equal(batch.truth[:4], batch.identity[:4])
+    assert all(not torch.equal(a, b) for a, b in zip(batch.identity[4:], batch.truth[4:], strict=True))
+    assert torch.equal(batch.units[:4], batch.identity_units[:4])
+
+
+def test_the_same_seed_draws_the_same_batch(pairs):
+    one, other = (pairs.draw(np.random.default_rng((1, 2)), 4) for _ in range(2))
+    assert torch.equal(one.identity, other.identity) and torch.equal(one.expression, other.expression)
+
+
+def test_mirroring_swaps_left_and_right_units_and_is_its_own_inverse():
+    mirror = Augmentation(UNITS).mirror
+    assert UNITS[mirror[UNITS.index("mouthSmileLeft")]] == "mouthSmileRight"
+    assert UNITS[mirror[UNITS.index("jawOpen")]] == "jawOpen"
+    assert torch.equal(mirror[mirror], torch.arange(len(UNITS)))
+
+
+def test_augmentation_changes_identity_image_and_truth_alike(batch):
+    plain = dataclasses.replace(batch, truth=batch.identity.clone())
+    changed = Augmentation(UNITS)(plain, torch.Generator().manual_seed(0))
+    assert torch.equal(changed.identity, changed.truth)
+    assert not torch.equal(changed.identity, plain.identity)
+    assert changed.expression.min() >= 0 and changed.expression.max() <= 1

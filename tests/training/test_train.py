@@ -1,0 +1,143 @@
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tergan_core import weights
+from tergan_core.errors import WeightsCorruptError
+from training import checkpoint, train
+from training.config import PRESETS
+
+
+def state(run) -> dict[str, torch.Tensor]:
+    saved = torch.load(Path(run) / "checkpoint" / "state.pt", weights_only=True)
+    return saved["model"] | {f"average.{k}": v for k, v in saved["average"].items()} | saved["critic"]
+
+
+def metrics(run) -> list[dict]:
+    return [json.loads(line) for line in (Path(run) / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def finished(smoke, tmp_path_factory):
+    config = dataclasses.replace(smoke, run=str(tmp_path_factory.mktemp("run") / "whole"))
+    train.fit(config, progress=False)
+    return config
+
+
+def test_a_run_leaves_metrics_grids_its_configuration_and_a_model_that_loads(finished):
+    run = Path(finished.run)
+    rows = metrics(run)
+    assert [row["step"] for row in rows if "lr" in row] == list(range(1, 9))
+    assert {"paired_swap", "unit_regression", "images_per_s", "waiting_share"} <= rows[0].keys()
+    assert "validation/psnr" in rows[-1]
+    assert sorted(path.name for path in (run / "grids").iterdir()) == ["0000004.png", "0000008.png"]
+    assert json.loads((run / "config.json").read_text())["config"]["images"] == 32
+    model = weights.load(run / "checkpoint" / "model")
+    assert model.config == finished.model
+    assert model.prototypes[1:].abs().sum(1).min() > 0
+
+
+def test_consistency_and_adversarial_terms_join_late(finished):
+    rows = [row for row in metrics(finished.run) if "lr" in row]
+    assert all(("adversarial" in row) == (row["step"] > 4) for row in rows)
+    assert all(("cross_cycle" in row) == (row["step"] > 4) for row in rows)
+
+
+def test_a_stopped_run_resumed_equals_an_uninterrupted_one_to_the_bit(finished, tmp_path, monkeypatch):
+    config = dataclasses.replace(finished, run=str(tmp_path / "stopped"))
+    log = train._log
+
+    def log_then_stop(row, run, writer):
+        log(row, run, writer)
+        if row["step"] == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "_log", log_then_stop)
+        train.fit(config, progress=False)
+    assert torch.load(tmp_path / "stopped" / "checkpoint" / "state.pt", weights_only=True)["step"] == 5
+    train.fit(config, progress=False)
+    one, other = state(finished.run), state(config.run)
+    assert one.keys() == other.keys()
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+def test_a_finished_run_is_left_alone(finished):
+    before = (Path(finished.run) / "checkpoint" / "state.pt").read_bytes()
+    train.fit(finished, progress=False)
+    assert (Path(finished.run) / "checkpoint" / "state.pt").read_bytes() == before
+
+
+def test_a_damaged_checkpoint_is_refused(finished, tmp_path):
+    folder = tmp_path / "run" / "checkpoint"
+    folder.mkdir(parents=True)
+    (folder / "state.pt").write_bytes((Path(finished.run) / "checkpoint" / "state.pt").read_bytes()[:5000])
+    with pytest.raises(WeightsCorruptError, match="Delete the folder to start again"):
+        checkpoint.load(tmp_path / "run", torch.device("cpu"))
+
+
+def test_a_checkpoint_whose_renaming_was_cut_off_is_found(finished, tmp_path):
+    old = tmp_path / "checkpoint.old"
+    old.mkdir()
+    (old / "state.pt").write_bytes((Path(finished.run) / "checkpoint" / "state.pt").read_bytes())
+    assert checkpoint.load(tmp_path, torch.device("cpu"))["step"] == 8
+
+
+def test_a_dry_run_prints_the_resolved_configuration_and_the_cost(capsys):
+    assert train.main(["--preset", "smoke", "--dry-run", "--batch-size", "2", "--model.decoder", "vector"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["config"]["batch_size"] == 2 and printed["config"]["model"]["decoder"] == "vector"
+    assert printed["steps"] == 16 and printed["gflops_per_step"] > 0
+    assert printed["parameters_millions"]["model"] > 0
+
+
+def test_flags_win_over_the_file_and_the_file_over_the_preset(tmp_path, capsys):
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"images": 64, "seed": 5, "faces": {"people": 9}}))
+    assert train.main(["--preset", "smoke", "--config", str(file), "--dry-run", "--seed", "6"]) == 0
+    config = json.loads(capsys.readouterr().out)["config"]
+    assert (config["images"], config["seed"], config["faces"]["people"], config["faces"]["pool"]) == (64, 6, 9, 7)
+
+
+def test_an_unknown_key_in_the_file_ends_with_code_one_and_close_names(tmp_path, capsys):
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"weights": {"paired_swop": 1}}))
+    assert train.main(["--preset", "smoke", "--config", str(file), "--dry-run"]) == 1
+    assert "unknown key 'paired_swop'. Close names: paired_swap" in capsys.readouterr().err
+
+
+def test_the_paper_preset_uses_neither_units_nor_true_transfers():
+    paper = PRESETS["paper"]
+    assert paper.model.units == () and paper.model.decoder == "vector"
+    assert paper.weights.paired_swap == paper.weights.unit_regression == paper.true_units_share == 0
+    assert paper.weights.expression_consistency > 0 and paper.weights.identity_consistency > 0
+
+
+@pytest.mark.slow
+def test_the_paper_preset_trains(smoke, tmp_path):
+    paper = PRESETS["paper"]
+    model = dataclasses.replace(smoke.model, units=(), expression_width=16, decoder="vector")
+    config = dataclasses.replace(
+        smoke, model=model, weights=paper.weights, true_units_share=0.0, reconstruction_share=0.5, refine_from=0.0,
+        run=str(tmp_path / "paper"), images=8,
+    )  # fmt: skip
+    train.fit(config, progress=False)
+    assert "identity_consistency" in metrics(config.run)[0]
+
+
+@pytest.mark.slow
+def test_two_processes_train_together(smoke, tmp_path):
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"faces": {"cache": smoke.faces.cache}, "run": str(tmp_path / "two"), "images": 32}))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "training.train", "--preset", "smoke", "--config", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert [row["images_seen"] for row in metrics(tmp_path / "two") if "lr" in row] == [8, 16, 24, 32]

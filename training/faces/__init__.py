@@ -1,0 +1,52 @@
+"""The procedural face set: people, expressions and scenes by seed, and the true answer of every transfer."""
+
+from training.faces.expression import (
+    EXPRESSIONS,
+    UNITS,
+    Expression,
+    peak_expression,
+    sample_expression,
+    sample_pool,
+)
+from training.faces.face_set import SPLITS, FacePair, FaceSample, FaceSet
+from training.faces.head import Head, load_head
+from training.faces.identity import Identity, sample_identity
+from training.faces.renderer import LANDMARKS, Render, Surface, backward_flow, render
+from training.faces.scene import STANDARD_CROP, STANDARD_LANDMARKS, Scene, sample_scene
+
+__all__ = [
+    "EXPRESSIONS",
+    "LANDMARKS",
+    "SPLITS",
+    "STANDARD_CROP",
+    "STANDARD_LANDMARKS",
+    "UNITS",
+    "Expression",
+    "FacePair",
+    "FaceSample",
+    "FaceSet",
+    "Head",
+    "Identity",
+    "Render",
+    "Scene",
+    "Surface",
+    "backward_flow",
+    "load_head",
+    "load_pairs",
+    "peak_expression",
+    "render",
+    "sample_expression",
+    "sample_identity",
+    "sample_pool",
+    "sample_scene",
+    "write_pairs",
+]
+
+
+def __getattr__(name):
+    """Loads the cache functions when they are first used, so that `python -m training.faces.cache` runs cleanly."""
+    if name in ("load_pairs", "write_pairs"):
+        from training.faces import cache
+
+        return getattr(cache, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,235 @@
+"""The head model: one mesh, its shape targets, and what the renderer must know about its surface."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+HEAD_PATH = Path(__file__).with_name("head.npz")
+
+SKIN, EYES, TEETH, TONGUE, LASHES, LONG_HAIR = range(6)
+"""What a triangle belongs to (`Head.parts`)."""
+
+OPPOSITES = (
+    ("-decr", "-incr"),
+    ("-in", "-out"),
+    ("-down", "-up"),
+    ("-backward", "-forward"),
+    ("-concave", "-convex"),
+    ("-compress", "-uncompress"),
+)
+DETAIL_REGIONS = ("head", "forehead", "eyebrows", "eyes", "nose", "mouth", "cheek", "chin", "ears", "neck")
+PIXELS_PER_UNIT = 220
+"""Resolution of the canonical feature maps; a unit of the mesh is a decimetre."""
+MAP_LEFT, MAP_RIGHT, MAP_BOTTOM, MAP_TOP = -0.9, 0.9, 6.2, 8.6
+"""The window of the canonical feature maps, in mesh units: x to the viewer's right, y up."""
+
+CREASE_UNITS = {
+    "forehead": {"browInnerUp": 0.5, "browOuterUp": 0.6},
+    "glabella": {"browDown": 0.9},
+    "bunny": {"noseSneer": 1.0},
+    "crow": {"cheekSquint": 0.5, "eyeSquint": 0.4, "mouthSmile": 0.3},
+    "nasolabial": {"mouthSmile": 0.8, "noseSneer": 0.6, "mouthUpperUp": 0.5, "mouthStretch": 0.3},
+    "under_eye": {"cheekSquint": 0.6, "eyeSquint": 0.5, "eyeWide": -0.2},
+    "marionette": {"mouthFrown": 0.8, "mouthPress": 0.3},
+    "chin": {"mouthShrugLower": 0.9, "mouthPress": 0.4},
+}
+"""Which face units deepen which crease, and how much (own choice)."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One direction of identity: a pair of opposite targets (left and right halves together)."""
+
+    name: str
+    region: str
+    positive: tuple[int, ...]
+    negative: tuple[int, ...]
+
+
+def smoothstep(low, high, x):
+    """Returns 0 below `low`, 1 above `high`, and a smooth cubic between."""
+    t = np.clip((x - low) / (high - low), 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def linear_rgb(colour):
+    """Returns display colours in [0, 1] as linear light (gamma 2.2)."""
+    return np.asarray(colour, np.float32) ** np.float32(2.2)
+
+
+class Head:
+    """The head model, shared by all people.
+
+    Mesh units are decimetres: x to the viewer's right, y up, z towards the viewer.
+
+    Attributes:
+        vertices: [n, 3] float32, the base mesh.
+        mean: [n, 3] float32, the mesh of a young adult between the sexes: the canonical coordinates of the surface.
+        triangles: [t, 3] int32. parts: [t] int8 (`SKIN`, `EYES`, ...).
+        targets: [k, n, 3] float32 offsets, named by `target_index`.
+        masks: float32 [n] in [0, 1] each: face, lips, ears, eyelids, inside_mouth.
+        axes: the directions of identity. asymmetries: target numbers that break the symmetry of a face.
+        units: the 52 names of the face units, sorted.
+        crease_map: [h, w, 8] float32, lines that deepen with face units, in the canonical window.
+    """
+
+    def __init__(self, path: str | Path = HEAD_PATH):
+        with np.load(path) as data:
+            self.vertices = data["verts"]
+            self.triangles = data["tri"].astype(np.int32)
+            self.parts = data["part"]
+            names = [str(name) for name in data["names"]]
+            self.targets = data["D"].astype(np.float32)
+            corner_uv = data["uv"][data["tri_uv"].ravel()]
+            self.target_index = {name: number for number, name in enumerate(names)}
+            self.mean = self.vertices + 0.5 * (
+                self.target("macro/caucasian-male-young") + self.target("macro/caucasian-female-young")
+            )
+            self.masks = {
+                name: self._vertex_mask(data[f"mask_{name}"], corner_uv)
+                for name in ("face", "lips", "ears", "eyelids", "inside_mouth")
+            }
+        self.asymmetries = np.array([number for name, number in self.target_index.items() if name.startswith("asym/")])
+        self.axes = self._identity_axes(names)
+        self.units = tuple(sorted(name.removeprefix("fu/") for name in names if name.startswith("fu/")))
+        self._prepare_units()
+        self._prepare_parts()
+        self._prepare_landmarks()
+        self.map_x, self.map_y = canonical_grid()
+        self.crease_names = tuple(CREASE_UNITS)
+        self.crease_map = crease_map(self.map_x, self.map_y)
+
+    def target(self, name: str) -> np.ndarray:
+        """Returns the offsets [n, 3] of a named shape target."""
+        return self.targets[self.target_index[name]]
+
+    def _vertex_mask(self, picture, corner_uv):
+        """Averages a texture-space mask over the triangle corners that meet in each vertex (skin only)."""
+        height, width = picture.shape
+        rows = np.clip(((1 - corner_uv[:, 1]) * height).astype(int), 0, height - 1)
+        columns = np.clip((corner_uv[:, 0] * width).astype(int), 0, width - 1)
+        values = picture[rows, columns].astype(np.float32) / 255 * (np.repeat(self.parts, 3) == SKIN)
+        corners = self.triangles.ravel()
+        count = np.bincount(corners, minlength=len(self.vertices))
+        return (np.bincount(corners, values, len(self.vertices)) / np.maximum(count, 1)).astype(np.float32)
+
+    def _identity_axes(self, names):
+        axes, taken = [], set()
+        for name in names:
+            region = name.split("/")[0]
+            if region not in DETAIL_REGIONS or name in taken:
+                continue
+            positive, negative = both_sides(name), []
+            for ending, opposite in (*OPPOSITES, *((b, a) for a, b in OPPOSITES)):
+                partner = name.removesuffix(ending) + opposite
+                if name.endswith(ending) and partner in self.target_index:
+                    negative = both_sides(partner)
+            taken |= {*positive, *negative}
+            number = self.target_index
+            axes.append(
+                Axis(
+                    name,
+                    region,
+                    tuple(number[n] for n in positive if n in number),
+                    tuple(number[n] for n in negative if n in number),
+                )
+            )
+        return tuple(axes)
+
+    def _prepare_units(self):
+        """Keeps the offsets of each face unit for the vertices it moves only, one unit after the other."""
+        starts, moved, offsets = [0], [], []
+        for name in self.units:
+            target = self.target("fu/" + name)
+            vertices = np.flatnonzero(np.abs(target).max(1) > 0)
+            moved.append(vertices.astype(np.int32))
+            offsets.append(target[vertices])
+            starts.append(starts[-1] + len(vertices))
+        self.unit_starts = np.array(starts, np.int64)
+        self.unit_vertices = np.concatenate(moved)
+        self.unit_offsets = np.concatenate(offsets)
+        crease_weights = np.zeros((len(CREASE_UNITS), len(self.units)), np.float32)
+        for row, weights in enumerate(CREASE_UNITS.values()):
+            for stem, weight in weights.items():
+                sides = [k for k, unit in enumerate(self.units) if unit in (stem, stem + "Left", stem + "Right")]
+                crease_weights[row, sides] = weight / len(sides)
+        self.crease_weights = crease_weights
+
+    def _prepare_parts(self):
+        solid = self.parts < LASHES
+        self.solid_triangles = np.ascontiguousarray(self.triangles[solid])
+        self.solid_parts = np.ascontiguousarray(self.parts[solid]).astype(np.int8)
+        self.skin_triangles = np.ascontiguousarray(self.triangles[self.parts == SKIN])
+        lashes = self.triangles[self.parts == LASHES]
+        self.lash_triangles = np.ascontiguousarray(lashes[self.mean[lashes][:, :, 1].mean(1) > 7.53])
+        strips = self.triangles[self.parts == LONG_HAIR]
+        centre = self.mean[strips].mean(1)
+        beside_the_face = ~((centre[:, 2] > 0.75) & (np.abs(centre[:, 0]) < 0.78))
+        self.strip_triangles = np.ascontiguousarray(strips[beside_the_face])
+
+    def _prepare_landmarks(self):
+        """Finds the vertices whose projections are the five landmarks; left and right are the viewer's."""
+        eyes = np.unique(self.triangles[self.parts == EYES])
+        side = self.mean[eyes, 0]
+        self.left_eye, self.right_eye = eyes[side < 0], eyes[side > 0]
+        skin = np.unique(self.triangles[self.parts == SKIN])
+        middle = skin[(np.abs(self.mean[skin, 0]) < 0.08) & (self.mean[skin, 1] > 7.0) & (self.mean[skin, 1] < 7.5)]
+        self.nose_tip = int(middle[self.mean[middle, 2].argmax()])
+        lips = np.flatnonzero(self.masks["lips"] > 0.5)
+        self.lips = lips
+        self.left_mouth_corner = int(lips[self.mean[lips, 0].argmin()])
+        self.right_mouth_corner = int(lips[self.mean[lips, 0].argmax()])
+
+
+def both_sides(name: str) -> list[str]:
+    """Returns a target's name, or the names of its left and right halves."""
+    region, part = name.split("/")
+    return [f"{region}/{side}{part[1:]}" for side in "lr"] if part[:2] in ("l-", "r-") else [name]
+
+
+def canonical_grid() -> tuple[np.ndarray, np.ndarray]:
+    """Returns x [h, w] and y [h, w] of the canonical window, in mesh units."""
+    width = round((MAP_RIGHT - MAP_LEFT) * PIXELS_PER_UNIT)
+    height = round((MAP_TOP - MAP_BOTTOM) * PIXELS_PER_UNIT)
+    across = np.linspace(MAP_LEFT, MAP_RIGHT, width, dtype=np.float32)
+    down = np.linspace(MAP_TOP, MAP_BOTTOM, height, dtype=np.float32)
+    return np.meshgrid(across, down)
+
+
+def crease_map(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Returns the crease lines [h, w, 8] in [0, ~1], in the order of `CREASE_UNITS` (own drawing)."""
+    side = np.abs(x)
+
+    def curve(points, width):
+        nearest = np.full(x.shape, 9.0, np.float32)
+        for (ax, ay), (bx, by) in pairwise(points):
+            dx, dy = bx - ax, by - ay
+            t = np.clip(((side - ax) * dx + (y - ay) * dy) / (dx * dx + dy * dy), 0, 1)
+            nearest = np.minimum(nearest, np.hypot(side - ax - t * dx, y - ay - t * dy))
+        return np.exp(-((nearest / width) ** 2))
+
+    def row(height, width):
+        return np.exp(-((height / width) ** 2))
+
+    forehead = sum(row(y - level - 0.02 * np.sin(x * 7 + k), 0.015) for k, level in enumerate((7.93, 8.03, 8.13)))
+    bunny = sum(row(y - level + 0.25 * side, 0.014) for level in (7.56, 7.5, 7.44))
+    lines = (
+        forehead * np.exp(-((x / 0.38) ** 4)),
+        row(side - 0.055 - 0.05 * (y - 7.7), 0.016) * np.exp(-(((y - 7.7) / 0.09) ** 4)),
+        bunny * np.exp(-((side / 0.13) ** 4)),
+        sum(curve([(0.47, 7.50 + k * 0.02), (0.60, 7.50 + k * 0.085)], 0.011) for k in (-1, 0, 1)),
+        curve([(0.20, 7.20), (0.27, 7.10), (0.34, 6.98), (0.39, 6.86)], 0.022),
+        curve([(0.16, 7.42), (0.24, 7.355), (0.33, 7.34), (0.42, 7.39)], 0.018),
+        curve([(0.31, 6.80), (0.345, 6.70), (0.35, 6.62)], 0.018),
+        row(y - 6.68 + 0.25 * x * x, 0.018) * np.exp(-((x / 0.16) ** 4)),
+    )
+    return np.ascontiguousarray(np.stack(lines, -1).astype(np.float32))
+
+
+@lru_cache(maxsize=1)
+def load_head() -> Head:
+    """Returns the packaged head model, loaded once per process."""
+    return Head()
