@@ -117,11 +117,6 @@ class TorchServe:
             )
 
     def _wait_until_ready(self) -> None:
-        names = sorted(archive.stem for archive in self.store.glob("*.mar"))
-        if not names:
-            raise FileNotFoundError(
-                f"no archive in {str(self.store)!r}. Make them with: python -m model_archives.build"
-            )
         deadline = time.monotonic() + self.timeout_s
         while not all(map(self._ready, self.names)):
             model_log = self.folder / "logs" / "model.log"

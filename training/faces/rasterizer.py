@@ -40,6 +40,26 @@ def vertex_normals(vertices, triangles):
     return normals
 
 
+@numba.njit(cache=True, fastmath=True, inline="always")
+def _triangle_setup(points, i, j, k, height, width):
+    """Returns twice the signed area (negative in front), the pixel box, and the planes of the first two barycentrics."""
+    half = np.float32(0.5)
+    ax, ay = points[i, 0], points[i, 1]
+    bx, by = points[j, 0], points[j, 1]
+    cx, cy = points[k, 0], points[k, 1]
+    area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
+    left = max(int(np.ceil(min(ax, bx, cx) - half)), 0)
+    right = min(int(np.floor(max(ax, bx, cx) - half)), width - 1)
+    top = max(int(np.ceil(min(ay, by, cy) - half)), 0)
+    bottom = min(int(np.floor(max(ay, by, cy) - half)), height - 1)
+    inverse = np.float32(1) / area if area != 0 else np.float32(0)
+    a_x, a_y = (by - cy) * inverse, (cx - bx) * inverse
+    b_x, b_y = (cy - ay) * inverse, (ax - cx) * inverse
+    a_0 = a_x * (half - cx) + a_y * (half - cy)
+    b_0 = b_x * (half - cx) + b_y * (half - cy)
+    return area, left, right, top, bottom, a_0, a_x, a_y, b_0, b_x, b_y
+
+
 @numba.njit(cache=True, fastmath=True)
 def rasterize(points, depth, triangles, cull, ids, barycentrics, zbuffer):
     """Draws triangles into the buffers, where they are nearer than what is there.
@@ -53,25 +73,15 @@ def rasterize(points, depth, triangles, cull, ids, barycentrics, zbuffer):
     height, width = zbuffer.shape
     for t in range(triangles.shape[0]):
         i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        ax, ay = points[i, 0], points[i, 1]
-        bx, by = points[j, 0], points[j, 1]
-        cx, cy = points[k, 0], points[k, 1]
-        area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
+        area, left, right, top, bottom, a_0, a_x, a_y, b_0, b_x, b_y = _triangle_setup(points, i, j, k, height, width)
         if area == 0 or (cull[t] and area > 0):
             continue
-        left = max(int(np.ceil(min(ax, bx, cx) - 0.5)), 0)
-        right = min(int(np.floor(max(ax, bx, cx) - 0.5)), width - 1)
-        top = max(int(np.ceil(min(ay, by, cy) - 0.5)), 0)
-        bottom = min(int(np.floor(max(ay, by, cy) - 0.5)), height - 1)
-        inverse = np.float32(1) / area
         for row in range(top, bottom + 1):
-            y = np.float32(row + 0.5)
+            a_row, b_row = a_0 + a_y * np.float32(row), b_0 + b_y * np.float32(row)
             for column in range(left, right + 1):
-                x = np.float32(column + 0.5)
-                a = ((bx - x) * (cy - y) - (by - y) * (cx - x)) * inverse
-                b = ((cx - x) * (ay - y) - (cy - y) * (ax - x)) * inverse
+                a, b = a_row + a_x * np.float32(column), b_row + b_x * np.float32(column)
                 c = np.float32(1) - a - b
-                if a < 0 or b < 0 or c < 0:
+                if min(a, b, c) < 0:
                     continue
                 z = a * depth[i] + b * depth[j] + c * depth[k]
                 if z < zbuffer[row, column]:
@@ -84,30 +94,21 @@ def rasterize(points, depth, triangles, cull, ids, barycentrics, zbuffer):
 
 @numba.njit(cache=True, fastmath=True)
 def rasterize_depth(points, depth, triangles, zbuffer):
-    """Draws only the depth of triangles, from both sides, into `zbuffer` [h, w] (for shadows)."""
+    """Draws only the depth of the triangles that face the viewer into `zbuffer` [h, w] (for shadows)."""
     height, width = zbuffer.shape
     for t in range(triangles.shape[0]):
         i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        ax, ay = points[i, 0], points[i, 1]
-        bx, by = points[j, 0], points[j, 1]
-        cx, cy = points[k, 0], points[k, 1]
-        area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
-        if area == 0:
+        area, left, right, top, bottom, a_0, a_x, a_y, b_0, b_x, b_y = _triangle_setup(points, i, j, k, height, width)
+        if area >= 0:
             continue
-        left = max(int(np.ceil(min(ax, bx, cx) - 0.5)), 0)
-        right = min(int(np.floor(max(ax, bx, cx) - 0.5)), width - 1)
-        top = max(int(np.ceil(min(ay, by, cy) - 0.5)), 0)
-        bottom = min(int(np.floor(max(ay, by, cy) - 0.5)), height - 1)
-        inverse = np.float32(1) / area
         for row in range(top, bottom + 1):
-            y = np.float32(row + 0.5)
+            a_row, b_row = a_0 + a_y * np.float32(row), b_0 + b_y * np.float32(row)
             for column in range(left, right + 1):
-                x = np.float32(column + 0.5)
-                a = ((bx - x) * (cy - y) - (by - y) * (cx - x)) * inverse
-                b = ((cx - x) * (ay - y) - (cy - y) * (ax - x)) * inverse
+                a, b = a_row + a_x * np.float32(column), b_row + b_x * np.float32(column)
                 c = np.float32(1) - a - b
-                if a >= 0 and b >= 0 and c >= 0:
-                    zbuffer[row, column] = min(zbuffer[row, column], a * depth[i] + b * depth[j] + c * depth[k])
+                if min(a, b, c) >= 0:
+                    z = a * depth[i] + b * depth[j] + c * depth[k]
+                    zbuffer[row, column] = min(zbuffer[row, column], z)
 
 
 @numba.njit(cache=True)

@@ -245,9 +245,11 @@ def _shadow_map(key_direction, posed, triangles):
     """Returns the depth [s, s] seen from the light, and the light's axes [3, 3]."""
     size = shading.SHADOW_SIZE_PX
     forward = key_direction / np.linalg.norm(key_direction)
-    right = np.cross([0.0, 1.0, 0.0], forward)
-    right /= np.linalg.norm(right)
-    axes = np.stack([right, np.cross(forward, right), forward]).astype(np.float32)
+    x, y, z = forward
+    level = np.hypot(x, z)
+    right = np.array([z / level, 0, -x / level])
+    up = np.array([-x * y / level, level, -y * z / level])
+    axes = np.stack([right, up, forward]).astype(np.float32)
     seen = posed @ axes.T
     scale = np.float32(size * 0.5 / shading.SHADOW_REACH)
     points = np.stack([seen[:, 0] * scale + size / 2, size / 2 - seen[:, 1] * scale], 1).astype(np.float32)
