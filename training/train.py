@@ -140,7 +140,7 @@ def _fit(config: TrainConfig, stop: list[int], progress: bool) -> Path:
     loader = ThreadPoolExecutor(1)
     upcoming = loader.submit(load_batch, state.step)
     bar = tqdm(total=steps, initial=state.step, disable=not progress or rank > 0, unit="step", mininterval=5)
-    while state.step < steps and not stop:
+    while state.step < steps and not _anyone(stop, world):
         began = time.perf_counter()
         batch = upcoming.result().to(device)
         waited_s += time.perf_counter() - began
@@ -305,6 +305,15 @@ def _set_lr(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int, st
     cosine = 0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * step / steps))
     for group in optimizer.param_groups:
         group["lr"] = config.lr * warm * cosine
+
+
+def _anyone(stop: list[int], world: int) -> bool:
+    """Whether any process was told to stop: all leave the loop at the same step."""
+    if world == 1:
+        return bool(stop)
+    told = torch.tensor(float(bool(stop)), device="cuda" if distributed.get_backend() == "nccl" else "cpu")
+    distributed.all_reduce(told, distributed.ReduceOp.MAX)
+    return bool(told)
 
 
 @contextlib.contextmanager

@@ -252,7 +252,7 @@ def _paint_beard(x, y, side, look, noise):
     jaw = smoothstep(6.95, 6.75, y - 0.8 * np.clip(side - 0.35, 0, 1)) * smoothstep(0.0, 0.2, side + (6.74 - y) * 2.0)
     around_lips = np.exp(-((x / 0.26) ** 4) - ((y - 6.86) / 0.115) ** 4)
     sideburns = smoothstep(0.52, 0.66, side) * smoothstep(7.5, 7.3, y)
-    beard = np.clip(jaw + sideburns, 0, 1) * (1 - around_lips)
+    beard = np.clip(jaw + sideburns, 0, 1) * (1 - around_lips) * smoothstep(6.25, 6.5, y)
     moustache = np.exp(-((side / 0.30) ** 6) - ((y - 6.985 + 0.12 * side) / 0.042) ** 4)
     cover = np.clip(look["beard"] * beard + look["moustache"] * moustache, 0, 1)
     return np.clip(cover * np.clip(0.8 + 0.2 * noise(110, 1) + 0.05 * noise(8, 2), 0, 1.1), 0, 1)

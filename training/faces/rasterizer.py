@@ -42,7 +42,7 @@ def vertex_normals(vertices, triangles):
 
 @numba.njit(cache=True, fastmath=True, inline="always")
 def _triangle_setup(points, i, j, k, height, width):
-    """Returns twice the signed area (negative in front), the pixel box, and the planes of the first two barycentrics."""
+    """Returns twice the signed area (negative in front), the pixel box, and the planes of two barycentrics."""
     half = np.float32(0.5)
     ax, ay = points[i, 0], points[i, 1]
     bx, by = points[j, 0], points[j, 1]

@@ -30,7 +30,7 @@ class Surface:
 
     Attributes:
         triangle_ids: [h, w] int32, rows of `Head.solid_triangles`; -1 where the background is.
-        barycentrics: [h, w, 3] float32.
+        barycentrics: [h, w, 3] float32, weights of the triangle's corners; 0 where the background is.
         depth: [h, w] float32, distance from the camera in mesh units; 1e9 where the background is.
     """
 
@@ -84,9 +84,9 @@ class Render:
 
 
 def empty_buffers(height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns triangle ids (-1), barycentrics (unset) and z-buffer (far) of a picture."""
+    """Returns triangle ids (-1), barycentrics (0) and z-buffer (far) of a picture."""
     ids = np.full((height, width), -1, np.int32)
-    barycentrics = np.empty((height, width, 3), np.float32)
+    barycentrics = np.zeros((height, width, 3), np.float32)
     return ids, barycentrics, np.full((height, width), rasterizer.FAR, np.float32)
 
 
