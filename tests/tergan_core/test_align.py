@@ -60,11 +60,3 @@ def test_similarity_is_the_least_squares_solution():
 def test_bad_landmarks_are_refused(landmarks):
     with pytest.raises(InvalidRequestError, match="5 distinct finite points"):
         align_face(torch.rand(3, 50, 50), landmarks, SIZE)
-
-
-def test_the_template_is_where_the_faces_that_we_train_on_have_their_points():
-    from training.faces import FaceSet, peak_expression
-
-    people = FaceSet("validation", size_px=64)
-    landmarks = [people.sample(person, 0, peak_expression("neutral")).landmarks / 64 for person in range(40)]
-    assert np.abs(np.mean(landmarks, axis=0) - TEMPLATE).max() < 0.03

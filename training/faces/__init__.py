@@ -12,14 +12,13 @@ from training.faces.face_set import SPLITS, FacePair, FaceSample, FaceSet
 from training.faces.head import Head, load_head
 from training.faces.identity import Identity, sample_identity
 from training.faces.renderer import LANDMARKS, Render, Surface, backward_flow, render
-from training.faces.scene import STANDARD_CROP, STANDARD_LANDMARKS, Scene, sample_scene
+from training.faces.scene import STANDARD_CROP, Scene, sample_scene
 
 __all__ = [
     "EXPRESSIONS",
     "LANDMARKS",
     "SPLITS",
     "STANDARD_CROP",
-    "STANDARD_LANDMARKS",
     "UNITS",
     "Expression",
     "FacePair",

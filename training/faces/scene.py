@@ -7,11 +7,8 @@ import numpy as np
 from training.faces.head import linear_rgb
 
 STANDARD_CROP = 1.25
-"""Magnification of the standard framing: the face fills the picture, chin and forehead visible."""
-STANDARD_LANDMARKS = ((0.332, 0.326), (0.668, 0.326), (0.5, 0.568), (0.359, 0.738), (0.641, 0.738))
-"""Where landmarks fall on average in the standard framing, as fractions (x, y) of the picture: left eye, right eye,
-nose tip, left and right mouth corner (left and right as the viewer sees them). Means over 200 people with random
-expressions and poses, made symmetric; photographs are aligned to this."""
+"""Magnification of the standard framing: the face fills the picture, chin and forehead visible. Where landmarks fall
+in it on average is `tergan_core.align.TEMPLATE`, to which photographs are aligned."""
 BACKGROUND_GRID = 17
 
 

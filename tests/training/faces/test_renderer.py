@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tergan_core.align import TEMPLATE
 from training.faces import (
-    STANDARD_LANDMARKS,
     UNITS,
     backward_flow,
     load_head,
@@ -79,7 +79,7 @@ def test_landmarks_lie_in_the_picture_in_order_and_near_the_template():
         assert left_eye[0] < nose[0] < right_eye[0] and left_corner[0] < right_corner[0]
         assert left_eye[1] < nose[1] < left_corner[1]
         found.append(made.landmarks / SIZE)
-    assert np.abs(np.mean(found, 0) - STANDARD_LANDMARKS).max() < 0.05
+    assert np.abs(np.mean(found, 0) - TEMPLATE).max() < 0.05
 
 
 def test_eyes_are_where_the_eye_landmarks_say():
