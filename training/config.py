@@ -221,7 +221,7 @@ PAPER = dataclasses.replace(
 )
 """Only what the TER-GAN abstract and its close relatives support: no units, no true transfers. The weights are ours."""
 
-TINY = dataclasses.replace(DEFAULT, run="runs/tiny", images=84_000, batch_size=8, refine_from=0.8, threads=1)
+TINY = dataclasses.replace(DEFAULT, run="runs/tiny", images=72_000, batch_size=8, refine_from=0.8, threads=1)
 """What two processes of one CPU core each train in about an hour; the shipped `tergan-s` is made with it."""
 
 SMOKE = dataclasses.replace(
