@@ -45,10 +45,10 @@ class Pairs:
         data = load_pairs(path)
         self.images: np.ndarray = data["images"]  # uint8 [n, 2, h, w, 3]
         self.masks: np.ndarray = data["masks"]
-        self.expressions: np.ndarray = np.asarray(data["expressions"])
+        self.expressions: np.ndarray = np.array(data["expressions"])
         self.units = torch.from_numpy(np.array(data["pool_units"], np.float32))
         self.labels = torch.from_numpy(np.array(data["pool_labels"], np.int64))
-        self.intensities: np.ndarray = np.asarray(data["pool_intensities"])
+        self.intensities: np.ndarray = np.array(data["pool_intensities"])
         self.people, persons = np.unique(data["identities"], return_inverse=True)
         self.person: np.ndarray = persons.astype(np.int64)
         flat = self.expressions.ravel()

@@ -34,8 +34,9 @@ from tergan_core.model import TERGAN
 from training import checkpoint, grid
 from training.config import PRESETS, TrainConfig, read
 from training.data import Augmentation, Batch, Pairs
-from training.faces import UNITS, peak_expression, write_pairs
+from training.faces import UNITS, write_pairs
 from training.objective import R1_EVERY, Networks, critic_terms, generator_terms, weigh
+from training.prototypes import set_prototypes
 from training.validate import validate
 
 
@@ -75,10 +76,6 @@ def build(config: TrainConfig, people: int, device: torch.device) -> State:
     """Freshly initialised networks and optimisers."""
     torch.manual_seed(config.seed)
     model = TERGAN(config.model, pretrained=config.pretrained)
-    with torch.no_grad():
-        for i, name in enumerate(config.model.expressions):
-            if config.model.units:
-                model.prototypes[i, : len(UNITS)] = torch.from_numpy(peak_expression(name).units)
     model = model.to(device, memory_format=torch.channels_last)
     critic = Discriminator(expressions=len(config.model.expressions), identities=people).to(device)
     identity_classifier = nn.Linear(config.model.identity_width, people).to(device)
@@ -203,14 +200,14 @@ def _fit(config: TrainConfig, stop: list[int], progress: bool) -> Path:
 
         # Checkpoint, with a look at people who are not trained on.
         if rank == 0 and (state.step % config.checkpoint_every == 0 or last):
-            _save(config, state, run)
+            _save(state, train, run)
             _log({"step": state.step, **validate(state.average.module, validation, device)}, run, writer)
             _draw(state.average.module, validation, run, state.step, device)
             since = time.perf_counter()
     bar.close()
     loader.shutdown(cancel_futures=True)
     if rank == 0 and stop:
-        _save(config, state, run)
+        _save(state, train, run)
         print(f"stopped at step {state.step} of {steps}; the same command goes on from there", file=sys.stderr)
     if world > 1:
         distributed.destroy_process_group()
@@ -354,7 +351,8 @@ def _log(row: dict[str, float], run: Path, writer: Any) -> None:
             writer.add_scalar(name, value, row["step"])
 
 
-def _save(config: TrainConfig, state: State, run: Path) -> None:
+def _save(state: State, train: Pairs, run: Path) -> None:
+    set_prototypes(state.average.module, train)
     checkpoint.save(run, state.state_dict(), state.average.module, name=run.name)
 
 

@@ -130,6 +130,9 @@ def test_the_paper_preset_trains(smoke, tmp_path):
     )  # fmt: skip
     train.fit(config, progress=False)
     assert "identity_consistency" in metrics(config.run)[0]
+    prototypes = weights.load(tmp_path / "paper" / "checkpoint" / "model").prototypes
+    assert prototypes.abs().sum(1).min() > 0
+    assert torch.pdist(prototypes).min() > 0
 
 
 @pytest.mark.slow
