@@ -14,7 +14,7 @@ def set_prototypes(model: TERGAN, pairs: Pairs, images: int = 64) -> None:
 
     Args:
         pairs: images to take the mean over, for a model without units.
-        images: how many of each expression; at most a quarter of those that show it. An expression that none shows keeps its code.
+        images: how many of each expression; at most a quarter of those that show it. What none shows keeps its code.
     """
     if model.config.units:
         for prototype, name in zip(model.prototypes, model.config.expressions, strict=True):
