@@ -240,7 +240,10 @@ def table(result: dict[str, Any]) -> str:
         "|---" * (len(columns) + 1) + "|",
     ]
     for name, row in transfer.items():
-        cells = (f"{min(row[key], 99.0):.{2 if key == 'psnr_db' else 3}f}" for key in columns)
+        cells = (
+            "∞" if row["l1"] == 0 and key == "psnr_db" else f"{row[key]:.{2 if key == 'psnr_db' else 3}f}"
+            for key in columns
+        )
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     lines += [
         "",
