@@ -36,6 +36,9 @@ class Discriminator(nn.Module):
         self.realness = nn.Linear(widths[-1], 1)
         self.expression = nn.Linear(widths[-1], expressions)
         self.identity = nn.Linear(widths[-1], identities)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):  # He et al. 2015: without norm layers, PyTorch's default lets signals fade
+                nn.init.kaiming_normal_(layer.weight, a=0.2)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Verdict:
         """Logits; height and width are multiples of 16. The minibatch standard deviation (ProGAN) is one input map."""

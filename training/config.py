@@ -62,7 +62,7 @@ class TermWeights:
     cross_cycle: float = 0.5
     """Transfer back to the identity image's own expression against the identity image."""
 
-    adversarial: float = 0.02
+    adversarial: float = 0.05
     """Output is taken for a real face by the critic."""
 
     critic_expression: float = 0.02
@@ -109,7 +109,7 @@ class TrainConfig:
     lr: float = 2e-3
     """Peak learning rate of the generator; linear warm-up, then cosine to 3 %."""
 
-    critic_lr: float = 4e-4
+    critic_lr: float = 1e-3
     """Learning rate of the critic, constant."""
 
     warmup_steps: int = 100
