@@ -94,7 +94,7 @@ def generator_terms(
 def critic_terms(
     networks: Networks, batch: Batch, fake: Tensor, weights: TermWeights, *, penalize: bool
 ) -> dict[str, Tensor]:
-    """The critic's terms by name; the critic learns to classify from real images alone.
+    """The critic's terms by name, to be summed; the critic learns to classify from real images alone.
 
     Args:
         fake: generated images, detached.
@@ -108,7 +108,7 @@ def critic_terms(
         "critic_identity": losses.identity_classification(verdict.identity, batch.person),
     }
     if penalize and weights.r1:
-        terms["r1"] = R1_EVERY * losses.r1_penalty(verdict.realness, real)
+        terms["r1"] = R1_EVERY * weights.r1 * losses.r1_penalty(verdict.realness, real)
     return terms
 
 
