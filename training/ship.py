@@ -36,6 +36,9 @@ class ShipConfig:
     version: str
     """Version of the weights."""
 
+    notes: str = ""
+    """What else the card has to say of this run."""
+
     folder: Path = SHIPPED
     """Where model folders are kept."""
 
@@ -78,6 +81,7 @@ def _card(config: ShipConfig, run: dict[str, Any], reports: list[dict], paramete
         images=reports[-1]["images_seen"],
         hours=seconds / 3600,
         refine=100 * run["refine_from"],
+        notes=config.notes,
         table=figures,
     )
 
