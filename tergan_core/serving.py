@@ -203,7 +203,7 @@ def error_response(error: TerganError) -> Response:
     status, field, hint = ERRORS.get(error.code, (422, None, "See the message."))
     field = getattr(error, "field", field)
     # The editor names the argument and the place in the batch; the client knows its own field.
-    message = re.sub(r"^\w+\[\d+\]", field or "the request", str(error))
+    message = re.sub(r"^\w+\[\d+\]", lambda _: field or "the request", str(error))
     return _json_response(status, {"code": error.code, "message": message, "field": field, "hint": hint})
 
 

@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 import PIL.Image
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tergan_core.errors import TerganError, UnsupportedMediaTypeError
@@ -271,6 +271,7 @@ def test_random_requests_never_give_a_500_and_leave_their_neighbours_alone(servi
 
     @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(row=rows, header=headers)
+    @example(row={"\\": []}, header={"Content-Type": "multipart/form-data"})
     def check(row, header):
         first, middle, last = service.handle([good, request_from_row(row, header), good])
         assert middle.status in (200, 400, 413, 415, 422)
