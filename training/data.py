@@ -44,7 +44,6 @@ class Pairs:
     def __init__(self, path: str | Path):
         data = load_pairs(path)
         self.images: np.ndarray = data["images"]  # uint8 [n, 2, h, w, 3]
-        self.masks: np.ndarray = data["masks"]
         self.expressions: np.ndarray = np.array(data["expressions"])
         self.units = torch.from_numpy(np.array(data["pool_units"], np.float32))
         self.labels = torch.from_numpy(np.array(data["pool_labels"], np.int64))
