@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from tergan_core import weights
 from tergan_core.errors import WeightsCorruptError
@@ -22,16 +23,23 @@ def save(run: Path, state: dict[str, Any], model: TERGAN, **description: Any) ->
         state: tensors and plain values only; it is read back with `weights_only=True`.
         model: the network to evaluate and ship.
         description: see `weights.save`.
+
+    Raises:
+        OSError: the disk is full, or not to be written to. The last checkpoint is untouched.
     """
     final, fresh, old = run / FOLDER, run / f"{FOLDER}.new", run / f"{FOLDER}.old"
     shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    torch.save(state, fresh / "state.pt")
-    weights.save(model, fresh / "model", **description)
-    for path in fresh.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+    try:
+        fresh.mkdir(parents=True)
+        torch.save(state, fresh / "state.pt")
+        weights.save(model, fresh / "model", **description)
+        for path in fresh.rglob("*"):
+            if path.is_file():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors wrap what the disk says
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise OSError(f"no checkpoint can be written to {str(run)!r} ({error})") from error
     shutil.rmtree(old, ignore_errors=True)
     if final.exists():
         final.rename(old)

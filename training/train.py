@@ -115,6 +115,8 @@ def _fit(config: TrainConfig, stop: list[int], progress: bool) -> Path:
     saved = checkpoint.load(run, device)
     if saved is not None:
         state.load_state_dict(saved)
+    if rank == 0:
+        _forget_rows_after(state.step, run)
     networks = state.networks
     generator_parameters = [*networks.model.parameters(), *networks.identity_classifier.parameters()]
     critic_parameters = list(networks.critic.parameters())
@@ -183,10 +185,7 @@ def _fit(config: TrainConfig, stop: list[int], progress: bool) -> Path:
             elapsed = time.perf_counter() - since
             row = {name: float(total) / reported for name, total in sums.items()}
             if not math.isfinite(row["gradient_norm"]):
-                raise FloatingPointError(
-                    f"the loss is not finite at step {state.step}; the last checkpoint in {str(run)!r} is good. "
-                    "Lower --lr and run the same command again."
-                )
+                raise _not_finite(state.step, run)
             row |= {
                 "step": state.step,
                 "images_seen": state.step * config.batch_size * world,
@@ -351,7 +350,29 @@ def _log(row: dict[str, float], run: Path, writer: Any) -> None:
             writer.add_scalar(name, value, row["step"])
 
 
+def _forget_rows_after(step: int, run: Path) -> None:
+    """Takes out of the metrics what a killed process wrote after its last checkpoint: those steps are done again."""
+    file = run / "metrics.jsonl"
+    if not file.exists():
+        return
+    whole = [line for line in file.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("}\n")]
+    kept = [line for line in whole if json.loads(line)["step"] <= step]
+    fresh = file.with_suffix(".new")
+    fresh.write_text("".join(kept), encoding="utf-8")
+    fresh.replace(file)
+
+
+def _not_finite(step: int, run: Path) -> FloatingPointError:
+    return FloatingPointError(
+        f"the loss is not finite at step {step}; what was saved before in {str(run / checkpoint.FOLDER)!r} is good. "
+        "Lower --lr and run the same command again."
+    )
+
+
 def _save(state: State, train: Pairs, run: Path) -> None:
+    parts = (state.networks.model, state.networks.critic, state.networks.identity_classifier, state.average)
+    if not all(tensor.isfinite().all() for part in parts for tensor in part.state_dict().values()):
+        raise _not_finite(state.step, run)
     set_prototypes(state.average.module, train)
     checkpoint.save(run, state.state_dict(), state.average.module, name=run.name)
 
@@ -381,8 +402,11 @@ def main(arguments: list[str] | None = None) -> int:
             print(json.dumps(dry_run(config), indent=2))
         else:
             fit(config)
-    except (TerganError, FloatingPointError) as error:
-        print(f"error [{getattr(error, 'code', 'not_finite')}]: {error}", file=sys.stderr)
+    except (TerganError, FloatingPointError, OSError) as error:
+        code = getattr(error, "code", "not_finite" if isinstance(error, FloatingPointError) else "file_system")
+        print(f"error [{code}]: {error}", file=sys.stderr)
+        if isinstance(error, OSError):
+            print("The last checkpoint is whole. Mend this and run the same command again.", file=sys.stderr)
         return 1
     return 0
 

@@ -1,9 +1,12 @@
 import dataclasses
 import json
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -67,6 +70,67 @@ def test_a_stopped_run_resumed_equals_an_uninterrupted_one_to_the_bit(finished, 
     one, other = state(finished.run), state(config.run)
     assert one.keys() == other.keys()
     assert [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+def test_a_run_killed_at_any_moment_resumes_to_the_same_weights_and_metrics(finished, tmp_path):
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"faces": {"cache": finished.faces.cache}, "run": str(tmp_path / "killed")}))
+    command = [sys.executable, "-m", "training.train", "--preset", "smoke", "--config", str(file)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    log = tmp_path / "killed" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (log.exists() and '"step": 6' in log.read_text()) and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert torch.load(log.parent / "checkpoint" / "state.pt", weights_only=True)["step"] == 4
+    with log.open("a") as torn:
+        torn.write('{"step": 7, "paired_sw')
+    config = dataclasses.replace(finished, run=str(log.parent))
+    train.fit(config, progress=False)
+    one, other = state(finished.run), state(config.run)
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+    terms = [[row["paired_swap"] for row in metrics(run) if "lr" in row] for run in (finished.run, config.run)]
+    assert terms[0] == terms[1] and len(terms[0]) == 8
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_is_never_saved(finished, tmp_path, monkeypatch, capsys):
+    weigh, steps = train.weigh, iter(range(100))
+
+    def broken(terms, weights):
+        if next(steps) == 5:
+            os.kill(os.getpid(), signal.SIGTERM)  # stopping saves, but not this
+            return weigh(terms, weights) * float("nan")
+        return weigh(terms, weights)
+
+    monkeypatch.setattr(train, "weigh", broken)
+    run = tmp_path / "run"
+    file = tmp_path / "config.json"
+    changes = {"faces": {"cache": finished.faces.cache}, "run": str(run), "report_every": 4}
+    file.write_text(json.dumps(changes))
+    assert train.main(["--preset", "smoke", "--config", str(file)]) == 1
+    assert "error [not_finite]: the loss is not finite at step 6" in capsys.readouterr().err
+    saved = torch.load(run / "checkpoint" / "state.pt", weights_only=True)
+    assert saved["step"] == 4 and all(tensor.isfinite().all() for tensor in saved["model"].values())
+
+
+def test_a_full_disk_ends_the_run_with_a_message_and_leaves_the_last_checkpoint(finished, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(finished.run, run)
+    before = (run / "checkpoint" / "state.pt").read_bytes()
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"faces": {"cache": finished.faces.cache}, "run": str(run), "images": 48}))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        assert train.main(["--preset", "smoke", "--config", str(file)]) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    error = capsys.readouterr().err
+    assert "error [file_system]: no checkpoint can be written to" in error and "The last checkpoint is whole" in error
+    assert (run / "checkpoint" / "state.pt").read_bytes() == before
+    assert not (run / "checkpoint.new").exists()
 
 
 def test_a_finished_run_is_left_alone(finished):
