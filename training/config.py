@@ -71,7 +71,7 @@ class TermWeights:
     critic_identity: float = 0.0
     """Critic reads the person from the output."""
 
-    r1: float = 1.0
+    r1: float = 0.05
     """Gradient penalty on the critic, computed in every 8th step and weighed 8 times there."""
 
 
@@ -109,8 +109,11 @@ class TrainConfig:
     lr: float = 2e-3
     """Peak learning rate of the generator; linear warm-up, then cosine to 3 %."""
 
-    critic_lr: float = 1e-3
-    """Learning rate of the critic, constant."""
+    critic_lr: float = 3e-4
+    """Learning rate of the critic, constant. At 1e-3 it learned nothing in 400 steps, at 3e-4 it did."""
+
+    critic_warmup_steps: int = 400
+    """Steps that the critic learns alone before `refine_from`: a critic that knows nothing teaches nothing."""
 
     warmup_steps: int = 100
     """Steps of warm-up."""
@@ -212,7 +215,7 @@ PAPER = dataclasses.replace(
         adversarial=0.1,
         critic_expression=0.1,
         critic_identity=0.1,
-        r1=1.0,
+        r1=0.05,
     ),
     run="runs/paper",
     true_units_share=0.0,
@@ -240,6 +243,7 @@ SMOKE = dataclasses.replace(
     batch_size=4,
     refine_from=0.5,
     warmup_steps=2,
+    critic_warmup_steps=1,
     report_every=1,
     checkpoint_every=4,
     threads=1,

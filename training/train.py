@@ -145,6 +145,7 @@ def _fit(config: TrainConfig, stop: list[int], progress: bool) -> Path:
         waited_s += time.perf_counter() - began
         upcoming = loader.submit(load_batch, state.step + 1)
         refine = state.step >= config.refine_from * steps
+        criticize = uses_critic and state.step >= config.refine_from * steps - config.critic_warmup_steps
         torch.manual_seed(hash((config.seed, rank, state.step)) % 2**63)
         true_units = torch.rand(config.batch_size).to(device) < config.true_units_share
 
@@ -163,7 +164,7 @@ def _fit(config: TrainConfig, stop: list[int], progress: bool) -> Path:
         state.average.update_parameters(networks.model)
 
         # Critic.
-        if uses_critic and refine:
+        if criticize:
             for parameter in critic_parameters:
                 parameter.requires_grad_(True)
             penalize = state.step % R1_EVERY == 0

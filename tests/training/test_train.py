@@ -53,6 +53,11 @@ def test_consistency_and_adversarial_terms_join_late(finished):
     assert all(("cross_cycle" in row) == (row["step"] > 4) for row in rows)
 
 
+def test_the_critic_learns_alone_before_its_terms_join(finished):
+    rows = [row for row in metrics(finished.run) if "lr" in row]
+    assert all(("critic/adversarial" in row) == (row["step"] > 3) for row in rows)
+
+
 def test_a_stopped_run_resumed_equals_an_uninterrupted_one_to_the_bit(finished, tmp_path, monkeypatch):
     config = dataclasses.replace(finished, run=str(tmp_path / "stopped"))
     log = train._log
