@@ -8,6 +8,9 @@ from einops import rearrange, reduce, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
+GROUP = 4
+"""Faces whose spread the critic sees together; a batch that is no multiple of it is one group."""
+
 
 class Verdict(NamedTuple):
     """Logits of the three heads."""
@@ -41,10 +44,15 @@ class Discriminator(nn.Module):
                 nn.init.kaiming_normal_(layer.weight, a=0.2)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Verdict:
-        """Logits; height and width are multiples of 16. The minibatch standard deviation (ProGAN) is one input map."""
+        """Logits; height and width are multiples of 16.
+
+        The standard deviation over `GROUP` faces of the batch (ProGAN; in groups: StyleGAN2) is one input map.
+        """
         x = self.trunk(rearrange(image * 2 - 1, "b c (h p) (w q) -> b (c p q) h w", p=2, q=2))
-        spread = reduce((x.var(dim=0, unbiased=False) + 1e-8).sqrt(), "c h w -> 1", "mean")
         b, _, h, w = x.shape
-        x = self.last(torch.cat([x, repeat(spread, "1 -> b 1 h w", b=b, h=h, w=w)], dim=1))
+        size = GROUP if b % GROUP == 0 else b
+        grouped = rearrange(x, "(s g) c h w -> s g c h w", s=size)
+        spread = reduce((grouped.var(dim=0, unbiased=False) + 1e-8).sqrt(), "g c h w -> g", "mean")
+        x = self.last(torch.cat([x, repeat(spread, "g -> (s g) 1 h w", s=size, h=h, w=w)], dim=1))
         x = reduce(x, "b c h w -> b c", "mean")
         return Verdict(rearrange(self.realness(x), "b 1 -> b"), self.expression(x), self.identity(x))

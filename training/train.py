@@ -129,10 +129,14 @@ def _fit(config: TrainConfig, stop: list[int], progress: bool) -> Path:
     reconstructions = round(config.reconstruction_share * config.batch_size)
     uses_critic = any(getattr(config.weights, name) for name in ("adversarial", "critic_expression", "critic_identity"))
 
-    def load_batch(step: int) -> Batch:
-        rng = np.random.default_rng((config.seed, rank, step))
+    def load_item(step: int, number: int) -> Batch:
+        rng = np.random.default_rng((config.seed, step, number))
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        return augment(train.draw(rng, config.batch_size, reconstructions), generator)
+        return augment(train.draw(rng, 1, reconstructions=int(number < reconstructions * world)), generator)
+
+    def load_batch(step: int) -> Batch:
+        # Dealt out in turn: what is done in a step does not depend on the number of processes.
+        return Batch.join([load_item(step, number) for number in range(rank, config.batch_size * world, world)])
 
     sums: dict[str, torch.Tensor] = {}
     reported, waited_s, since = 0, 0.0, time.perf_counter()
@@ -146,8 +150,8 @@ def _fit(config: TrainConfig, stop: list[int], progress: bool) -> Path:
         upcoming = loader.submit(load_batch, state.step + 1)
         refine = state.step >= config.refine_from * steps
         criticize = uses_critic and state.step >= config.refine_from * steps - config.critic_warmup_steps
-        torch.manual_seed(hash((config.seed, rank, state.step)) % 2**63)
-        true_units = torch.rand(config.batch_size).to(device) < config.true_units_share
+        chance = torch.from_numpy(np.random.default_rng((config.seed, state.step)).random(config.batch_size * world))
+        true_units = (chance[rank::world] < config.true_units_share).to(device)
 
         # Generator.
         _set_lr(state.optimizer, config, state.step, steps)
@@ -184,6 +188,7 @@ def _fit(config: TrainConfig, stop: list[int], progress: bool) -> Path:
         last = state.step == steps
         if state.step % config.report_every == 0 or last:
             elapsed = time.perf_counter() - since
+            _average(list(sums.values()), world)
             row = {name: float(total) / reported for name, total in sums.items()}
             if not math.isfinite(row["gradient_norm"]):
                 raise _not_finite(state.step, run)
@@ -287,14 +292,18 @@ def _device(config: TrainConfig) -> torch.device:
 
 
 def _average_gradients(parameters: list[nn.Parameter], world: int) -> None:
-    """One flat all-reduce: what DistributedDataParallel does, but free of its single-forward contract."""
+    """What DistributedDataParallel does, but free of its single-forward contract."""
+    _average([p.grad for p in parameters if p.grad is not None], world)
+
+
+def _average(tensors: list[torch.Tensor], world: int) -> None:
+    """Replaces tensors by their mean over all processes, in one flat all-reduce."""
     if world == 1:
         return
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([g.flatten() for g in gradients])
+    flat = torch.cat([tensor.flatten() for tensor in tensors])
     distributed.all_reduce(flat)
-    for gradient, part in zip(gradients, flat.div_(world).split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))
+    for tensor, part in zip(tensors, flat.div_(world).split([t.numel() for t in tensors]), strict=True):
+        tensor.copy_(part.view_as(tensor))
 
 
 def _set_lr(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int, steps: int) -> None:

@@ -1,5 +1,6 @@
 """Batches of pairs for transfer: one person twice in one scene, and a stranger who shows the wanted expression."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +28,19 @@ class Batch:
     label: Int[Tensor, " b"]
     person: Int[Tensor, " b"]
     reconstructions: int
+
+    @classmethod
+    def join(cls, batches: Sequence["Batch"]) -> "Batch":
+        """One batch of several; those with reconstructions come first.
+
+        Raises:
+            ValueError: a batch with other items stands before one with reconstructions.
+        """
+        reconstructs = [i < batch.reconstructions for batch in batches for i in range(len(batch.identity))]
+        if reconstructs != sorted(reconstructs, reverse=True):
+            raise ValueError("reconstructions are the first items of a batch; sort the batches")
+        columns = {field.name: [getattr(batch, field.name) for batch in batches] for field in fields(cls)}
+        return cls(**{name: torch.cat(v) if isinstance(v[0], Tensor) else sum(v) for name, v in columns.items()})
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on another device."""
