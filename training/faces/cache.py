@@ -4,8 +4,6 @@
 """
 
 import argparse
-import json
-import multiprocessing
 import os
 import shutil
 from pathlib import Path
@@ -16,6 +14,7 @@ from tqdm import tqdm
 
 from training.faces.expression import EXPRESSIONS, UNITS, sample_pool
 from training.faces.face_set import SPLITS, FaceSet
+from training.faces.resumable import claim, run_tasks
 
 FORMAT_VERSION = 1
 PEOPLE_PER_SHARD = 4
@@ -68,7 +67,7 @@ def write_pairs(
         seed=seed,
         flows=flows,
     )
-    _claim(path, plan)
+    claim(path, plan, "face cache")
     if (path / "finished").exists():
         return path
     shards = path / "shards"
@@ -77,7 +76,7 @@ def write_pairs(
     missing = [(shards, plan, chunk) for chunk in chunks if not _shard_path(shards, chunk).exists()]
     done = people - sum(len(chunk) for _, _, chunk in missing)
     with tqdm(total=people, initial=done, unit="person", desc=f"faces {split}") as progress:
-        for count in _run(_write_shard, missing, workers):
+        for count in run_tasks(_write_shard, missing, workers):
             progress.update(count)
     _merge(path, [_shard_path(shards, chunk) for chunk in chunks], plan)
     shutil.rmtree(shards)
@@ -100,35 +99,6 @@ def load_pairs(path: str | Path) -> dict[str, np.ndarray]:
     if not (path / "finished").exists():
         raise FileNotFoundError(f"no finished face cache in {str(path)!r}; run: python -m training.faces.cache {path}")
     return {file.stem: np.load(file, mmap_mode="r") for file in sorted(path.glob("*.npy"))}
-
-
-def _claim(path, plan):
-    """Writes the plan into a new folder, or checks that the folder was begun with the same plan."""
-    path.mkdir(parents=True, exist_ok=True)
-    file = path / "plan.json"
-    if file.exists():
-        found = json.loads(file.read_text())
-        if found != plan:
-            other = [f"{k}={found.get(k)!r} (asked: {plan[k]!r})" for k in plan if found.get(k) != plan[k]]
-            raise ValueError(f"{str(path)!r} holds another cache: {', '.join(other)}. Choose a new folder.")
-        return
-    if any(path.iterdir()):
-        raise ValueError(f"{str(path)!r} is not empty and holds no face cache. Choose a new folder.")
-    _write_text(file, json.dumps(plan, indent=1) + "\n")
-
-
-def _write_text(file, text):
-    temporary = file.with_name(file.name + ".part")
-    temporary.write_text(text)
-    os.replace(temporary, file)
-
-
-def _run(function, tasks, workers):
-    if workers == 1 or len(tasks) < 2:
-        yield from map(function, tasks)
-        return
-    with multiprocessing.get_context("spawn").Pool(min(workers, len(tasks))) as pool:
-        yield from pool.imap_unordered(function, tasks)
 
 
 def _shard_path(shards, chunk):

@@ -52,7 +52,7 @@ def test_a_finished_cache_is_left_alone_and_another_plan_is_refused(uninterrupte
     before = (uninterrupted / "images.npy").stat().st_mtime_ns
     assert write_pairs(uninterrupted, **PLAN, flows=True) == uninterrupted
     assert (uninterrupted / "images.npy").stat().st_mtime_ns == before
-    with pytest.raises(ValueError, match=r"another cache: seed=3 \(asked: 4\)"):
+    with pytest.raises(ValueError, match=r"another face cache: seed=3 \(asked: 4\)"):
         write_pairs(uninterrupted, **{**PLAN, "seed": 4}, flows=True)
 
 
