@@ -30,11 +30,12 @@ clean:  ## remove what the other targets made, the environment included
 	rm -rf $(VENV) model_archives/store demo/result.png demo/inputs dist build
 
 # The stamp is written last, so a broken install is tried again.
-$(VENV)/stamp: pyproject.toml
+$(VENV)/stamp: pyproject.toml training/judges.txt
 	@command -v $(PYTHON) >/dev/null || { \
 		echo "make: no $(PYTHON) here. Install Python 3.11, or name yours: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "make: $(PYTHON) is older than 3.11. Name another: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps -r training/judges.txt
 	@touch $@
