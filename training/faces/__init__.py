@@ -11,12 +11,17 @@ from training.faces.expression import (
 from training.faces.face_set import SPLITS, FacePair, FaceSample, FaceSet
 from training.faces.head import Head, load_head
 from training.faces.identity import Identity, sample_identity
-from training.faces.renderer import LANDMARKS, Render, Surface, backward_flow, render
+from training.faces.renderer import LANDMARKS, RENDERER_VERSION, Render, Surface, backward_flow, render
 from training.faces.scene import STANDARD_CROP, Scene, sample_scene
+from training.faces.variety import FULL, ILLUMINATIONS, PLAIN, Variety
 
 __all__ = [
     "EXPRESSIONS",
+    "FULL",
+    "ILLUMINATIONS",
     "LANDMARKS",
+    "PLAIN",
+    "RENDERER_VERSION",
     "SPLITS",
     "STANDARD_CROP",
     "UNITS",
@@ -29,6 +34,7 @@ __all__ = [
     "Render",
     "Scene",
     "Surface",
+    "Variety",
     "backward_flow",
     "load_head",
     "load_pairs",

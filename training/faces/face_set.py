@@ -10,11 +10,10 @@ from training.faces.head import load_head
 from training.faces.identity import Identity, sample_identity
 from training.faces.renderer import Render, backward_flow, render
 from training.faces.scene import Scene, sample_scene
+from training.faces.variety import FULL, Variety
 
 SPLITS = {"train": range(0, 100_000), "validation": range(100_000, 110_000), "test": range(110_000, 120_000)}
 """Identity seeds of each split: no person is in two of them."""
-POSE = 0.8
-"""How much heads move in the face set (see `sample_scene`)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,10 +23,12 @@ class FaceSample:
     Attributes:
         image: [h, w, 3] uint8 RGB.
         identity: seed of the person.
-        recording: which hair style and clothes. view: which pose, light and background.
+        recording: which hair style, clothes and things worn. view: which pose, light, background and camera.
         label, intensity, units: the expression (see `Expression`).
         mask: [h, w] uint8, 1 on the face.
         landmarks: [5, 2] float32 pixels (see `LANDMARKS`).
+        pose: [3] float32 yaw, pitch, roll in degrees (see `Scene`).
+        illumination: one of `ILLUMINATIONS`.
     """
 
     image: np.ndarray
@@ -39,6 +40,8 @@ class FaceSample:
     units: np.ndarray
     mask: np.ndarray
     landmarks: np.ndarray
+    pose: np.ndarray
+    illumination: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +68,7 @@ class FaceSet:
         people: how many of the split's people to use; None uses all.
         size_px: edge of the pictures.
         seed: chooses the scenes; people do not depend on it.
+        variety: how much everything beside person and expression varies; faces' shapes do not depend on it.
 
     Raises:
         ValueError: the split is unknown, or has fewer people.
@@ -79,6 +83,7 @@ class FaceSet:
     people: int | None = None
     size_px: int = 128
     seed: int = 0
+    variety: Variety = FULL
 
     def __post_init__(self):
         if self.split not in SPLITS:
@@ -102,7 +107,7 @@ class FaceSet:
 
     def scene(self, identity: int, recording: int, view: int) -> Scene:
         """Returns pose, light and background of one view."""
-        return sample_scene(np.random.default_rng([self.seed, identity, recording, view, 77]), POSE)
+        return sample_scene(np.random.default_rng([self.seed, identity, recording, view, 77]), variety=self.variety)
 
     def sample(self, person_index: int, recording: int, expression: Expression, view: int = 0) -> FaceSample:
         """Renders one person.
@@ -140,15 +145,17 @@ class FaceSet:
         return made[0]
 
     def _render(self, seed, recording, view, expression, size_px=None) -> tuple[FaceSample, Render]:
-        head, identity = load_head(), _identity(seed, recording)
-        made = render(head, identity, expression.units, self.scene(seed, recording, view), size_px or self.size_px)
+        head, identity = load_head(), _identity(seed, recording, self.variety)
+        scene = self.scene(seed, recording, view)
+        made = render(head, identity, expression.units, scene, size_px or self.size_px)
+        pose = np.rad2deg([scene.yaw, scene.pitch, scene.roll]).astype(np.float32)
         sample = FaceSample(
             made.image, seed, recording, view, expression.label, expression.intensity, expression.units,
-            made.mask, made.landmarks,
+            made.mask, made.landmarks, pose, scene.illumination,
         )  # fmt: skip
         return sample, made
 
 
 @lru_cache(maxsize=8)
-def _identity(seed: int, recording: int) -> Identity:
-    return sample_identity(load_head(), seed, recording)
+def _identity(seed: int, recording: int, variety: Variety) -> Identity:
+    return sample_identity(load_head(), seed, recording, variety)

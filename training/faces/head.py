@@ -10,7 +10,9 @@ import numpy as np
 HEAD_PATH = Path(__file__).with_name("head.npz")
 
 SKIN, EYES, TEETH, TONGUE, LASHES, LONG_HAIR = range(6)
-"""What a triangle belongs to (`Head.parts`)."""
+"""What a triangle of the head belongs to (`Head.parts`)."""
+CLOTH, FRAME = 6, 7
+"""What a triangle of headwear or glasses belongs to."""
 
 OPPOSITES = (
     ("-decr", "-incr"),
@@ -23,6 +25,8 @@ OPPOSITES = (
 DETAIL_REGIONS = ("head", "forehead", "eyebrows", "eyes", "nose", "mouth", "cheek", "chin", "ears", "neck")
 PIXELS_PER_UNIT = 220
 """Resolution of the canonical feature maps; a unit of the mesh is a decimetre."""
+MAP_LEVELS = 4
+"""Maps are kept at full resolution, a half, a quarter and an eighth of it."""
 MAP_LEFT, MAP_RIGHT, MAP_BOTTOM, MAP_TOP = -0.9, 0.9, 6.2, 8.6
 """The window of the canonical feature maps, in mesh units: x to the viewer's right, y up."""
 
@@ -71,9 +75,13 @@ class Head:
         triangles: [t, 3] int32. parts: [t] int8 (`SKIN`, `EYES`, ...).
         targets: [k, n, 3] float32 offsets, named by `target_index`.
         masks: float32 [n] in [0, 1] each: face, lips, ears, eyelids, inside_mouth.
+        attributes: [n, 8] float32, what the shader interpolates: canonical position and five masks; that of hair is
+            the person's and 0 here.
         axes: the directions of identity. asymmetries: target numbers that break the symmetry of a face.
         units: the 52 names of the face units, sorted.
-        crease_map: [h, w, 8] float32, lines that deepen with face units, in the canonical window.
+        crease_maps: [h, w, 8] float32 each, furrows that deepen with face units, in the canonical window at the
+            resolutions of the surface maps.
+        crease_weights: [8, 52] float32, how much each unit deepens each furrow.
     """
 
     def __init__(self, path: str | Path = HEAD_PATH):
@@ -98,9 +106,13 @@ class Head:
         self._prepare_units()
         self._prepare_parts()
         self._prepare_landmarks()
+        self.attributes = np.concatenate(
+            [self.mean, *(self.masks[name][:, None] for name in ("lips", "inside_mouth", "ears")),
+             np.zeros((len(self.mean), 1)), self.masks["face"][:, None]], 1
+        ).astype(np.float32)  # fmt: skip
         self.map_x, self.map_y = canonical_grid()
         self.crease_names = tuple(CREASE_UNITS)
-        self.crease_map = crease_map(self.map_x, self.map_y)
+        self.crease_maps = halved(crease_map(self.map_x, self.map_y), MAP_LEVELS)
 
     def target(self, name: str) -> np.ndarray:
         """Returns the offsets [n, 3] of a named shape target."""
@@ -162,20 +174,16 @@ class Head:
         solid = self.parts < LASHES
         self.solid_triangles = np.ascontiguousarray(self.triangles[solid])
         self.solid_parts = np.ascontiguousarray(self.parts[solid]).astype(np.int8)
-        self.skin_triangles = np.ascontiguousarray(self.triangles[self.parts == SKIN])
+        self.skin_vertices = np.unique(self.triangles[self.parts == SKIN])
         lashes = self.triangles[self.parts == LASHES]
         self.lash_triangles = np.ascontiguousarray(lashes[self.mean[lashes][:, :, 1].mean(1) > 7.53])
-        strips = self.triangles[self.parts == LONG_HAIR]
-        centre = self.mean[strips].mean(1)
-        beside_the_face = ~((centre[:, 2] > 0.75) & (np.abs(centre[:, 0]) < 0.78))
-        self.strip_triangles = np.ascontiguousarray(strips[beside_the_face])
 
     def _prepare_landmarks(self):
         """Finds the vertices whose projections are the five landmarks; left and right are the viewer's."""
         eyes = np.unique(self.triangles[self.parts == EYES])
         side = self.mean[eyes, 0]
         self.left_eye, self.right_eye = eyes[side < 0], eyes[side > 0]
-        skin = np.unique(self.triangles[self.parts == SKIN])
+        skin = self.skin_vertices
         middle = skin[(np.abs(self.mean[skin, 0]) < 0.08) & (self.mean[skin, 1] > 7.0) & (self.mean[skin, 1] < 7.5)]
         self.nose_tip = int(middle[self.mean[middle, 2].argmax()])
         lips = np.flatnonzero(self.masks["lips"] > 0.5)
@@ -200,33 +208,57 @@ def canonical_grid() -> tuple[np.ndarray, np.ndarray]:
 
 
 def crease_map(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Returns the crease lines [h, w, 8] in [0, ~1], in the order of `CREASE_UNITS` (own drawing)."""
+    """Returns the depth of the furrows [h, w, 8] in [0, ~1], in the order of `CREASE_UNITS` (own drawing).
+
+    A furrow is a soft valley that fades out at both ends; the shader lights its slopes and darkens it a little.
+    """
     side = np.abs(x)
 
     def curve(points, width):
-        nearest = np.full(x.shape, 9.0, np.float32)
-        for (ax, ay), (bx, by) in pairwise(points):
+        nearest, where = np.full(x.shape, 9.0, np.float32), np.zeros(x.shape, np.float32)
+        for number, ((ax, ay), (bx, by)) in enumerate(pairwise(points)):
             dx, dy = bx - ax, by - ay
             t = np.clip(((side - ax) * dx + (y - ay) * dy) / (dx * dx + dy * dy), 0, 1)
-            nearest = np.minimum(nearest, np.hypot(side - ax - t * dx, y - ay - t * dy))
-        return np.exp(-((nearest / width) ** 2))
+            distance = np.hypot(side - ax - t * dx, y - ay - t * dy)
+            where = np.where(distance < nearest, (number + t) / (len(points) - 1), where)
+            nearest = np.minimum(nearest, distance)
+        return np.exp(-((nearest / width) ** 2)) * np.sin(np.pi * np.clip(where, 0.02, 0.98)) ** 0.7
 
     def row(height, width):
         return np.exp(-((height / width) ** 2))
 
-    forehead = sum(row(y - level - 0.02 * np.sin(x * 7 + k), 0.015) for k, level in enumerate((7.93, 8.03, 8.13)))
-    bunny = sum(row(y - level + 0.25 * side, 0.014) for level in (7.56, 7.5, 7.44))
+    forehead = sum(
+        row(y - level - 0.02 * np.sin(x * 6 + 2 * k), 0.020) * np.exp(-(((x - 0.05 * np.sin(3 * k)) / reach) ** 2))
+        for k, (level, reach) in enumerate(((7.93, 0.28), (8.02, 0.34), (8.12, 0.24)))
+    )
+    bunny = sum(row(y - level + 0.3 * side, 0.016) * reach for level, reach in ((7.56, 0.5), (7.49, 1.0), (7.42, 0.6)))
     lines = (
-        forehead * np.exp(-((x / 0.38) ** 4)),
-        row(side - 0.055 - 0.05 * (y - 7.7), 0.016) * np.exp(-(((y - 7.7) / 0.09) ** 4)),
-        bunny * np.exp(-((side / 0.13) ** 4)),
-        sum(curve([(0.47, 7.50 + k * 0.02), (0.60, 7.50 + k * 0.085)], 0.011) for k in (-1, 0, 1)),
-        curve([(0.20, 7.20), (0.27, 7.10), (0.34, 6.98), (0.39, 6.86)], 0.022),
-        curve([(0.16, 7.42), (0.24, 7.355), (0.33, 7.34), (0.42, 7.39)], 0.018),
-        curve([(0.31, 6.80), (0.345, 6.70), (0.35, 6.62)], 0.018),
-        row(y - 6.68 + 0.25 * x * x, 0.018) * np.exp(-((x / 0.16) ** 4)),
+        forehead,
+        row(side - 0.05 - 0.06 * (y - 7.7), 0.020) * np.exp(-(((y - 7.70) / 0.085) ** 2)),
+        bunny * np.exp(-((side / 0.11) ** 2)),
+        sum(
+            curve([(0.48, 7.50 + k * 0.02), (0.545, 7.50 + k * 0.05), (0.60, 7.50 + k * 0.09)], 0.013)
+            for k in (-1, 0, 1)
+        ),
+        curve([(0.17, 7.22), (0.235, 7.15), (0.30, 7.04), (0.345, 6.94), (0.365, 6.84)], 0.034),
+        curve([(0.14, 7.43), (0.22, 7.36), (0.31, 7.335), (0.40, 7.36), (0.46, 7.41)], 0.022),
+        curve([(0.285, 6.84), (0.325, 6.76), (0.345, 6.68), (0.345, 6.60)], 0.026),
+        row(y - 6.70 + 0.35 * x * x, 0.028) * np.exp(-((x / 0.15) ** 2)),
     )
     return np.ascontiguousarray(np.stack(lines, -1).astype(np.float32))
+
+
+def halved(picture: np.ndarray, levels: int) -> tuple[np.ndarray, ...]:
+    """Returns a picture [h, w, c] and its halvings, each the mean of two by two pixels of the one before."""
+    pictures = [np.ascontiguousarray(picture, np.float32)]
+    for _ in range(levels - 1):
+        last = pictures[-1]
+        height, width = last.shape[0] // 2 * 2, last.shape[1] // 2 * 2
+        last = last[:height, :width].reshape(height // 2, 2, width // 2, 2, -1).mean((1, 3))
+        pictures.append(np.ascontiguousarray(last, np.float32))
+    for picture in pictures:
+        picture.setflags(write=False)
+    return tuple(pictures)
 
 
 @lru_cache(maxsize=1)

@@ -1,31 +1,39 @@
-"""Identities: the shape and the surface of a person, and what changes between recordings (hair style, clothes)."""
+"""Identities: shape and surface of a person, and what changes between recordings: hair, clothes, things worn."""
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 
-from training.faces.hair import FEMALE_STYLES, MALE_STYLES, STYLE_LENGTH, hair_mask, hair_shape
+from training.faces.hair import FEMALE_STYLES, MALE_STYLES, TIGHT_CURLS, Hair, eye_shift, grow_hair
 from training.faces.head import Head, linear_rgb
-from training.faces.noise import value_noise
 from training.faces.shape import sample_shape
-from training.faces.surface import paint_surface, sample_look
+from training.faces.surface import Look, paint_surface, sample_look
+from training.faces.variety import FULL, Variety
+from training.faces.wear import HEADWEAR, NOTHING, Mesh, join, make_glasses, make_headwear
+
+FRAME_COLOURS = ((0.08, 0.07, 0.07), (0.5, 0.45, 0.38), (0.08, 0.07, 0.07), (0.30, 0.17, 0.10), (0.15, 0.18, 0.28))
+HAT_LINE = {"cap": 8.0, "knitted": 7.95}
+"""Strands that grow above this height (mesh units, with the eyes of the mean face) are under the hat."""
 
 
 @dataclass(frozen=True, eq=False)
 class Identity:
-    """A person in one recording. Shape, skin, eyes and brows depend on `seed`; hair style and clothes on both seeds.
+    """A person in one recording. Shape, skin, eyes and brows depend on `seed`; hair, clothes and glasses on both seeds.
 
     Colours are linear light. Maps lie in the canonical window of the head model.
 
     Attributes:
         seed: the person. recording: the occasion.
+        male: sex. age: 0 = young adult, 1 = old.
         vertices: [n, 3] float32, the neutral face.
-        surface_map: [h, w, 5] float32: albedo factor (3), brow cover, beard cover.
+        look: colours and habits.
+        surface: maps [h, w, 8] float32, largest first (channels: see `surface`).
         creases: [8] float32, depth of the creases at rest.
-        hair_mask: [n] float32, how much a vertex belongs to the hair-covered scalp.
-        hair_thickness: [n] float32, mesh units. hair_drop: [n, 3] float32, how far hair falls over the forehead.
-        hair_noise: [256, 256] float32 in [0, 1], strands.
+        hair: the hair as it is worn. hair_colour: [3].
+        worn: glasses and headwear. cloth, frame: [3], their colours. glasses, headwear: what kind, or None.
+        clothes: [2, 3], colours of the stripes. stripes: [3], their direction and frequency (0 = plain).
+        left_eye, right_eye, mouth: [3], middles, which frame the picture.
     """
 
     seed: int
@@ -33,108 +41,109 @@ class Identity:
     male: bool
     age: float
     vertices: np.ndarray
-    skin: np.ndarray
-    lips: np.ndarray
-    brows: np.ndarray
-    iris: np.ndarray
-    surface_map: np.ndarray
+    look: Look
+    surface: tuple[np.ndarray, ...]
     creases: np.ndarray
-    hair: np.ndarray
-    clothes: np.ndarray
-    hair_style: str
-    hair_mask: np.ndarray
-    hair_thickness: np.ndarray
-    hair_drop: np.ndarray
-    hair_noise: np.ndarray
-    hair_end: float
-    parting: float
     left_eye: np.ndarray
     right_eye: np.ndarray
     mouth: np.ndarray
+    hair: Hair
+    hair_colour: np.ndarray
+    worn: Mesh
+    glasses: bool
+    headwear: str | None
+    cloth: np.ndarray
+    frame: np.ndarray
+    clothes: np.ndarray
+    stripes: np.ndarray
 
 
-def sample_identity(head: Head, seed: int, recording: int = 0) -> Identity:
+def sample_identity(head: Head, seed: int, recording: int = 0, variety: Variety = FULL) -> Identity:
     """Draws a person, wearing the hair and clothes of one recording.
 
     Args:
         head: the head model.
-        seed: the person: shape, skin, eyes, brows and beard, the usual hair.
-        recording: the occasion: hair style, hairline and clothes; the hair's colour keeps its family.
+        seed: the person: shape, skin, eyes, brows and beard, the usual hair, whether there are glasses.
+        recording: the occasion: hair style, hairline, clothes, headwear; the hair's colour keeps its family.
+        variety: shares of glasses, headwear, facial hair and the like; the shape does not depend on it.
     """
     if seed < 0 or recording < 0:
         raise ValueError(f"seed is {seed} and recording is {recording}; both must be 0 or more")
-    return _dress(head, _sample_person(head, int(seed)), int(recording))
+    return _dress(head, _sample_person(head, int(seed), variety), int(recording), variety)
 
 
 @lru_cache(maxsize=4)
-def _sample_person(head, seed):
+def _sample_person(head, seed, variety):
+    """Returns what stays the same between recordings, as fields of an `Identity`."""
     rng = np.random.default_rng([seed, 1])
     male = seed % 2 == 0
     ancestry = rng.dirichlet([0.45] * 3)
     age = float(np.clip(rng.beta(1.1, 2.2), 0, 0.9))
     vertices = sample_shape(rng, head, male, ancestry, age)
-    look = sample_look(rng, male, ancestry, age)
-    surface_map = paint_surface(rng, head, male, look)
-    creases = np.array([0.35, 0.2, 0, 0.25, 0.45, 0.4, 0.25, 0.1]) * max(0.0, age - 0.15) * 1.2
-    creases = np.clip(creases + rng.normal(0, 0.03, 8), 0, 0.6)
-    eyes = [vertices[side].mean(0) for side in (head.left_eye, head.right_eye)]
-    nothing = np.zeros(len(vertices), np.float32)
-    person = Identity(
+    vertices.setflags(write=False)
+    rng = np.random.default_rng([seed, 4])
+    look = sample_look(rng, male, ancestry, age, variety)
+    creases = np.array([0.5, 0.3, 0, 0.4, 0.75, 0.6, 0.4, 0.15]) * max(0.0, age - 0.1) * 1.3
+    creases += np.array([0, 0, 0, 0, 0.22, 0.22, 0.05, 0]) + rng.normal(0, 0.05, 8)
+    return dict(
         seed=seed,
-        recording=0,
         male=male,
         age=age,
         vertices=vertices,
-        skin=look["skin"],
-        lips=look["lips"],
-        brows=look["brows"],
-        iris=look["iris"],
-        surface_map=surface_map,
-        creases=creases.astype(np.float32),
-        hair=look["hair"],
-        clothes=np.zeros(3, np.float32),
-        hair_style="bald",
-        hair_mask=nothing,
-        hair_thickness=nothing,
-        hair_drop=np.zeros_like(vertices),
-        hair_noise=np.clip(0.5 + 0.3 * value_noise(rng, 256, 256, 48, 2), 0, 1).astype(np.float32),
-        hair_end=0.0,
-        parting=0.0,
-        left_eye=eyes[0],
-        right_eye=eyes[1],
+        look=look,
+        surface=paint_surface(rng, head, male, age, look, variety),
+        creases=np.clip(creases, 0, 0.9).astype(np.float32),
+        left_eye=vertices[head.left_eye].mean(0),
+        right_eye=vertices[head.right_eye].mean(0),
         mouth=vertices[head.lips].mean(0),
     )
-    for array in (vertices, surface_map, person.hair_noise):
-        array.setflags(write=False)
-    return person
 
 
-def _dress(head, person, recording):
-    """Returns the person with the hair and the clothes of a recording."""
-    habits = np.random.default_rng([person.seed, 2])
-    balding = person.male and habits.random() < 0.10 + 0.25 * person.age
-    usual = habits.integers(1 << 20)
-    rng = np.random.default_rng([person.seed, recording, 3])
-    styles = MALE_STYLES if person.male else FEMALE_STYLES
-    choice = usual if rng.random() < 0.25 else rng.integers(1 << 20)
+def _dress(head, person, recording, variety):
+    """Returns the person with the hair, the clothes and the things worn in a recording."""
+    male, age, look, vertices = person["male"], person["age"], person["look"], person["vertices"]
+    habits = np.random.default_rng([person["seed"], 2])
+    balding = male and habits.random() < 0.08 + 0.30 * age
+    receding = habits.uniform(0.3, 1.0) if male and habits.random() < age else 0.0
+    owns_glasses, shows_no_hair = habits.random() < variety.glasses, habits.random() < 0.25
+    usual, frames = habits.integers(1 << 20, size=2)
+    rng = np.random.default_rng([person["seed"], recording, 3])
+    styles = TIGHT_CURLS if look.curly else MALE_STYLES if male else FEMALE_STYLES
+    choice = rng.integers(1 << 20) if rng.random() < variety.hair_changes else usual
     style = ("bald", "buzz")[choice % 2] if balding else styles[choice % len(styles)]
-    hairline = rng.uniform(-0.06, 0.09) - (0.10 * habits.random() if person.male and person.age > 0.45 else 0)
-    widow_peak, parting = rng.uniform(-0.03, 0.12), rng.uniform(-0.3, 0.3)
-    mask = (
-        hair_mask(head, person.male, person.age, hairline, widow_peak)
-        if style != "bald"
-        else np.zeros(len(person.vertices))
-    )
-    thickness, drop = hair_shape(head, style, mask, rng.uniform(0.8, 1.2))
-    return replace(
-        person,
+    hairline = rng.uniform(-0.06, 0.08)
+    headwear = None
+    if rng.random() < variety.headwear:
+        scarf = shows_no_hair and not male
+        headwear = "headscarf" if scarf else HEADWEAR[rng.integers(2)]
+    if headwear == "headscarf":
+        style = "bald"
+    hair = grow_hair(rng, head, vertices, style, hairline, receding)
+    if headwear in HAT_LINE:
+        below = hair.strands[:, 0, 1] - eye_shift(head, vertices)[1] < HAT_LINE[headwear]
+        hair = replace(hair, strands=hair.strands[below], shades=hair.shades[below])
+    glasses = owns_glasses and rng.random() < 0.75
+    worn = [NOTHING]
+    if glasses:
+        worn.append(make_glasses(np.random.default_rng(frames), head, vertices))
+    if headwear:
+        worn.append(make_headwear(rng, head, vertices, headwear))
+    turn = rng.uniform(0, np.pi)
+    frequency = rng.uniform(15, 60) if rng.random() < 0.4 else 0.0
+    return Identity(
+        **person,
         recording=recording,
-        hair=np.clip(person.hair * rng.uniform(0.85, 1.2), 0, 1).astype(np.float32),
-        clothes=linear_rgb(np.clip(rng.uniform(0.05, 0.9) + rng.normal(0, 0.15, 3), 0.02, 0.95)),
-        hair_style=style,
-        hair_mask=mask.astype(np.float32),
-        hair_thickness=thickness.astype(np.float32),
-        hair_drop=drop.astype(np.float32),
-        hair_end=STYLE_LENGTH.get(style, 99.0) + rng.uniform(-0.2, 0.25),
-        parting=float(parting),
+        hair=hair,
+        hair_colour=np.clip(look.hair * rng.uniform(0.85, 1.2), 0, 1).astype(np.float32),
+        worn=join(*worn),
+        glasses=glasses,
+        headwear=headwear,
+        cloth=_dye(rng),
+        frame=linear_rgb(FRAME_COLOURS[frames % len(FRAME_COLOURS)]),
+        clothes=np.stack([_dye(rng), _dye(rng)]),
+        stripes=np.array([np.cos(turn) * frequency, np.sin(turn) * frequency, frequency], np.float32),
     )
+
+
+def _dye(rng):
+    return linear_rgb(np.clip(rng.uniform(0.08, 0.85) + rng.normal(0, 0.12, 3), 0.03, 0.92))

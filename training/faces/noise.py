@@ -1,5 +1,7 @@
 """Smooth random pictures."""
 
+from functools import lru_cache
+
 import numpy as np
 
 
@@ -17,3 +19,22 @@ def value_noise(rng: np.random.Generator, height: int, width: int, cells: int, o
         rows = grid[row] * (1 - v) + grid[row + 1] * v
         total += 0.5**octave * (rows[:, column] * (1 - u) + rows[:, column + 1] * u)
     return total
+
+
+def noise_window(rng: np.random.Generator, height: int, width: int, cells: int, octaves: int) -> np.ndarray:
+    """Returns a random window [height, width] of a noise picture that is drawn once per process.
+
+    Much quicker than `value_noise`, and as good where the pictures only have to look alike: skin, cloth, walls.
+    """
+    sheet = _sheet(height, width, cells, octaves)
+    top, left = rng.integers(height + 1), rng.integers(width + 1)
+    window = sheet[top : top + height, left : left + width]
+    return window[:: 1 - 2 * int(rng.integers(2)), :: 1 - 2 * int(rng.integers(2))]
+
+
+@lru_cache(maxsize=32)
+def _sheet(height, width, cells, octaves):
+    rng = np.random.default_rng([height, width, cells, octaves])
+    sheet = value_noise(rng, 2 * height, 2 * width, 2 * cells, octaves)
+    sheet.setflags(write=False)
+    return sheet

@@ -1,9 +1,12 @@
-"""Loops over vertices and triangles, compiled by numba: deformation, normals, z-buffer."""
+"""Loops over vertices, triangles and strands, compiled by numba: deformation, projection, normals, z-buffer."""
 
 import numba
 import numpy as np
 
 FAR = np.float32(1e9)
+HALF = np.float32(0.5)
+EDGE = np.float32(1e-4)
+"""Triangles reach so far over their edges (barycentric), so that rounding leaves no holes between them."""
 
 
 @numba.njit(cache=True)
@@ -19,7 +22,34 @@ def move_vertices(vertices, units, starts, moved, offsets):
     return result
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, fastmath=True)
+def project(vertices, turn, centre, reach, zoom, origin):
+    """Poses and projects vertices [n, 3].
+
+    Args:
+        vertices: mesh units. turn: [3, 3] rotation. centre: [3], the point that it turns about.
+        reach: distance of the camera from `centre`. zoom: pixels per mesh unit at that distance.
+        origin: [2] pixels, where `centre` is seen.
+
+    Returns:
+        posed: [n, 3] float32, mesh units about `centre`. points: [n, 2] float32 pixels, y down. depth: [n] float32,
+        distance from the camera.
+    """
+    count = vertices.shape[0]
+    posed, points = np.empty((count, 3), np.float32), np.empty((count, 2), np.float32)
+    depth = np.empty(count, np.float32)
+    for i in range(count):
+        x, y, z = vertices[i, 0] - centre[0], vertices[i, 1] - centre[1], vertices[i, 2] - centre[2]
+        for axis in range(3):
+            posed[i, axis] = turn[axis, 0] * x + turn[axis, 1] * y + turn[axis, 2] * z
+        depth[i] = reach - posed[i, 2]
+        factor = reach * zoom / depth[i]
+        points[i, 0] = posed[i, 0] * factor + origin[0]
+        points[i, 1] = origin[1] - posed[i, 1] * factor
+    return posed, points, depth
+
+
+@numba.njit(cache=True, fastmath=True)
 def vertex_normals(vertices, triangles):
     """Returns unit normals [n, 3], averaged over the triangles of a vertex by their area; 0 for unused vertices."""
     normals = np.zeros(vertices.shape, np.float32)
@@ -33,99 +63,225 @@ def vertex_normals(vertices, triangles):
             normals[corner, 1] += ny
             normals[corner, 2] += nz
     for i in range(normals.shape[0]):
-        length = np.sqrt(normals[i, 0] ** 2 + normals[i, 1] ** 2 + normals[i, 2] ** 2)
-        if length > 0:
+        square = normals[i, 0] ** 2 + normals[i, 1] ** 2 + normals[i, 2] ** 2
+        if square > 0:
+            inverse = np.float32(1) / np.sqrt(square)
             for axis in range(3):
-                normals[i, axis] /= length
+                normals[i, axis] *= inverse
     return normals
 
 
 @numba.njit(cache=True, fastmath=True, inline="always")
-def _triangle_setup(points, i, j, k, height, width):
-    """Returns twice the signed area (negative in front), the pixel box, and the planes of two barycentrics."""
-    half = np.float32(0.5)
-    ax, ay = points[i, 0], points[i, 1]
-    bx, by = points[j, 0], points[j, 1]
-    cx, cy = points[k, 0], points[k, 1]
-    area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
-    left = max(int(np.ceil(min(ax, bx, cx) - half)), 0)
-    right = min(int(np.floor(max(ax, bx, cx) - half)), width - 1)
-    top = max(int(np.ceil(min(ay, by, cy) - half)), 0)
-    bottom = min(int(np.floor(max(ay, by, cy) - half)), height - 1)
-    inverse = np.float32(1) / area if area != 0 else np.float32(0)
-    a_x, a_y = (by - cy) * inverse, (cx - bx) * inverse
-    b_x, b_y = (cy - ay) * inverse, (ax - cx) * inverse
-    a_0 = a_x * (half - cx) + a_y * (half - cy)
-    b_0 = b_x * (half - cx) + b_y * (half - cy)
-    return area, left, right, top, bottom, a_0, a_x, a_y, b_0, b_x, b_y
+def _signed_area(points, i, j, k):
+    """Returns twice the area, negative where the triangle is seen from its front."""
+    return (points[j, 0] - points[i, 0]) * (points[k, 1] - points[i, 1]) - (points[j, 1] - points[i, 1]) * (
+        points[k, 0] - points[i, 0]
+    )
+
+
+@numba.njit(cache=True, fastmath=True, inline="always")
+def _pixel_box(points, i, j, k, height, width):
+    """Returns the first and last column and row whose middles may lie in the triangle."""
+    ax, bx, cx, ay, by, cy = points[i, 0], points[j, 0], points[k, 0], points[i, 1], points[j, 1], points[k, 1]
+    left = max(np.int32(np.ceil(min(ax, bx, cx) - HALF)), np.int32(0))
+    right = min(np.int32(np.floor(max(ax, bx, cx) - HALF)), np.int32(width - 1))
+    top = max(np.int32(np.ceil(min(ay, by, cy) - HALF)), np.int32(0))
+    bottom = min(np.int32(np.floor(max(ay, by, cy) - HALF)), np.int32(height - 1))
+    return left, right, top, bottom
+
+
+@numba.njit(cache=True, fastmath=True, inline="always")
+def _barycentric_planes(points, i, j, k, area):
+    """Returns value at pixel (0, 0) and steps along x and y of the weights of the first two corners."""
+    inverse = np.float32(1) / area
+    a_x, a_y = (points[j, 1] - points[k, 1]) * inverse, (points[k, 0] - points[j, 0]) * inverse
+    b_x, b_y = (points[k, 1] - points[i, 1]) * inverse, (points[i, 0] - points[k, 0]) * inverse
+    right, down = HALF - points[k, 0], HALF - points[k, 1]
+    return a_x * right + a_y * down, a_x, a_y, b_x * right + b_y * down, b_x, b_y
 
 
 @numba.njit(cache=True, fastmath=True)
-def rasterize(points, depth, triangles, cull, ids, barycentrics, zbuffer):
+def draw_triangles(points, depth, triangles, culled, ids, zbuffer):
     """Draws triangles into the buffers, where they are nearer than what is there.
 
     Args:
         points: [n, 2] float32 pixels, y down; a pixel's centre is at +0.5.
         depth: [n] float32, larger is farther.
-        triangles: [t, 3]. cull: [t] bool, triangles that are skipped when seen from behind.
-        ids: [h, w] int32, written. barycentrics: [h, w, 3] float32, written. zbuffer: [h, w] float32, read and written.
+        triangles: [t, 3]. culled: [t] bool, triangles that are skipped when seen from behind.
+        ids: [h, w] int32, written: the triangle's number. zbuffer: [h, w] float32, read and written.
     """
     height, width = zbuffer.shape
     for t in range(triangles.shape[0]):
         i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        area, left, right, top, bottom, a_0, a_x, a_y, b_0, b_x, b_y = _triangle_setup(points, i, j, k, height, width)
-        if area == 0 or (cull[t] and area > 0):
+        area = _signed_area(points, i, j, k)
+        if area == 0 or (culled[t] and area > 0):
             continue
+        left, right, top, bottom = _pixel_box(points, i, j, k, height, width)
+        if left > right or top > bottom:
+            continue
+        a_0, a_x, a_y, b_0, b_x, b_y = _barycentric_planes(points, i, j, k, area)
+        z_x = a_x * (depth[i] - depth[k]) + b_x * (depth[j] - depth[k])
         for row in range(top, bottom + 1):
-            a_row, b_row = a_0 + a_y * np.float32(row), b_0 + b_y * np.float32(row)
+            a = a_0 + a_y * np.float32(row) + a_x * np.float32(left)
+            b = b_0 + b_y * np.float32(row) + b_x * np.float32(left)
+            z = depth[k] + a * (depth[i] - depth[k]) + b * (depth[j] - depth[k])
             for column in range(left, right + 1):
-                a, b = a_row + a_x * np.float32(column), b_row + b_x * np.float32(column)
-                c = np.float32(1) - a - b
-                if min(a, b, c) < 0:
-                    continue
-                z = a * depth[i] + b * depth[j] + c * depth[k]
-                if z < zbuffer[row, column]:
+                if a >= -EDGE and b >= -EDGE and a + b <= 1 + EDGE and z < zbuffer[row, column]:
                     zbuffer[row, column] = z
                     ids[row, column] = t
-                    barycentrics[row, column, 0] = a
-                    barycentrics[row, column, 1] = b
-                    barycentrics[row, column, 2] = c
+                a += a_x
+                b += b_x
+                z += z_x
 
 
 @numba.njit(cache=True, fastmath=True)
-def rasterize_depth(points, depth, triangles, zbuffer):
+def barycentrics_of(points, triangles, ids):
+    """Returns the weights of the corners of each pixel's triangle, [h, w, 3] float32; 0 where there is none."""
+    height, width = ids.shape
+    weights = np.zeros((height, width, 3), np.float32)
+    for row in range(height):
+        for column in range(width):
+            t = ids[row, column]
+            if t >= 0:
+                i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+                a_0, a_x, a_y, b_0, b_x, b_y = _barycentric_planes(points, i, j, k, _signed_area(points, i, j, k))
+                weights[row, column, 0] = a_0 + a_y * np.float32(row) + a_x * np.float32(column)
+                weights[row, column, 1] = b_0 + b_y * np.float32(row) + b_x * np.float32(column)
+                weights[row, column, 2] = 1 - weights[row, column, 0] - weights[row, column, 1]
+    return weights
+
+
+@numba.njit(cache=True, fastmath=True)
+def draw_depth(points, depth, triangles, zbuffer):
     """Draws only the depth of the triangles that face the viewer into `zbuffer` [h, w] (for shadows)."""
     height, width = zbuffer.shape
     for t in range(triangles.shape[0]):
         i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        area, left, right, top, bottom, a_0, a_x, a_y, b_0, b_x, b_y = _triangle_setup(points, i, j, k, height, width)
+        area = _signed_area(points, i, j, k)
         if area >= 0:
             continue
+        left, right, top, bottom = _pixel_box(points, i, j, k, height, width)
+        a_0, a_x, a_y, b_0, b_x, b_y = _barycentric_planes(points, i, j, k, area)
         for row in range(top, bottom + 1):
             a_row, b_row = a_0 + a_y * np.float32(row), b_0 + b_y * np.float32(row)
             for column in range(left, right + 1):
                 a, b = a_row + a_x * np.float32(column), b_row + b_x * np.float32(column)
-                c = np.float32(1) - a - b
-                if min(a, b, c) >= 0:
-                    z = a * depth[i] + b * depth[j] + c * depth[k]
+                if a >= -EDGE and b >= -EDGE and a + b <= 1 + EDGE:
+                    z = depth[k] + a * (depth[i] - depth[k]) + b * (depth[j] - depth[k])
                     zbuffer[row, column] = min(zbuffer[row, column], z)
 
 
-@numba.njit(cache=True)
-def box_blur(picture, radius):
+@numba.njit(cache=True, fastmath=True)
+def draw_veil(points, depth, triangles, zbuffer, veil):
+    """Marks in `veil` [h, w] bool where triangles lie in front of `zbuffer` [h, w]; both sides of them are seen."""
+    height, width = zbuffer.shape
+    for t in range(triangles.shape[0]):
+        i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+        area = _signed_area(points, i, j, k)
+        if area == 0:
+            continue
+        left, right, top, bottom = _pixel_box(points, i, j, k, height, width)
+        a_0, a_x, a_y, b_0, b_x, b_y = _barycentric_planes(points, i, j, k, area)
+        for row in range(top, bottom + 1):
+            a_row, b_row = a_0 + a_y * np.float32(row), b_0 + b_y * np.float32(row)
+            for column in range(left, right + 1):
+                a, b = a_row + a_x * np.float32(column), b_row + b_x * np.float32(column)
+                if a >= -EDGE and b >= -EDGE and a + b <= 1 + EDGE:
+                    z = depth[k] + a * (depth[i] - depth[k]) + b * (depth[j] - depth[k])
+                    if z < zbuffer[row, column]:
+                        veil[row, column] = True
+
+
+@numba.njit(cache=True, fastmath=True)
+def draw_strands(points, depth, knots, thickness_px, first_id, ids, zbuffer):
+    """Draws strands as lines that taper to the tip, where they are nearer than what is there.
+
+    Args:
+        points: [s * knots, 2] float32 pixels, one strand after the other. depth: [s * knots] float32.
+        knots: points of each strand.
+        thickness_px: at the root.
+        first_id: number of the first segment; segment k of a strand that starts at point p gets `first_id + p + k`.
+        ids: [h, w] int32, written. zbuffer: [h, w] float32, read and written.
+    """
+    height, width = zbuffer.shape
+    for start in range(0, points.shape[0], knots):
+        for k in range(knots - 1):
+            p = start + k
+            ax, ay, bx, by = points[p, 0], points[p, 1], points[p + 1, 0], points[p + 1, 1]
+            if max(ax, bx) < 0 or max(ay, by) < 0 or min(ax, bx) >= width or min(ay, by) >= height:
+                continue
+            dx, dy = bx - ax, by - ay
+            half = (
+                np.float32(0.5) * thickness_px * (np.float32(1.1) - np.float32(0.8) * np.float32(k) / np.float32(knots))
+            )
+            half = max(half, np.float32(0.5))
+            steep = abs(dy) > abs(dx)
+            if steep:
+                ax, ay, dx, dy = ay, ax, dy, dx
+            if abs(dx) < np.float32(1e-3):
+                continue
+            slope = dy / dx
+            rise = (depth[p + 1] - depth[p]) / dx
+            half *= np.sqrt(np.float32(1) + slope * slope)
+            along, beside = (height, width) if steep else (width, height)
+            first = max(int(np.ceil(min(ax, ax + dx) - HALF)), 0)
+            last = min(int(np.floor(max(ax, ax + dx) - HALF)), along - 1)
+            for u in range(first, last + 1):
+                middle = np.float32(u) + HALF - ax
+                v = ay + slope * middle
+                z = depth[p] + rise * middle
+                low, high = max(int(np.ceil(v - half - HALF)), 0), min(int(np.ceil(v + half - HALF)) - 1, beside - 1)
+                for w in range(low, high + 1):
+                    row, column = (u, w) if steep else (w, u)
+                    if z < zbuffer[row, column]:
+                        zbuffer[row, column] = z
+                        ids[row, column] = first_id + p
+
+
+@numba.njit(cache=True, fastmath=True)
+def open_sky(zbuffer, supersampling, nearby, wide, background):
+    """Returns how much of the sky each pixel sees [h, w] in [0, 1]: points behind the mean depth around are darker.
+
+    Args:
+        zbuffer: [h * s, w * s] float32. supersampling: s.
+        nearby, wide: radii in pixels of the two squares that depth is averaged over.
+        background: depth that empty pixels count with.
+    """
+    height, width = zbuffer.shape[0] // supersampling, zbuffer.shape[1] // supersampling
+    depth = np.empty((height, width), np.float32)
+    share = np.float32(1) / np.float32(supersampling * supersampling)
+    for row in range(height):
+        for column in range(width):
+            total = np.float32(0)
+            for j in range(row * supersampling, (row + 1) * supersampling):
+                for i in range(column * supersampling, (column + 1) * supersampling):
+                    total += min(zbuffer[j, i], background)
+            depth[row, column] = total * share
+    small, large = _box_blur(depth, nearby), _box_blur(depth, wide)
+    for row in range(height):
+        for column in range(width):
+            z = depth[row, column]
+            near = min(max((z - small[row, column]) * np.float32(1.7), np.float32(0)), np.float32(0.6))
+            far = min(max((z - large[row, column]) * np.float32(0.55), np.float32(0)), np.float32(0.45))
+            small[row, column] = (1 - near) * (1 - far)
+    return small
+
+
+@numba.njit(cache=True, fastmath=True)
+def _box_blur(picture, radius):
     """Returns [h, w] averaged over squares of 2 radius + 1 pixels; edges are repeated."""
     height, width = picture.shape
-    size = np.float32(2 * radius + 1)
+    share = np.float32(1) / np.float32(2 * radius + 1)
     across = np.empty_like(picture)
     for row in range(height):
-        total = 0.0
+        total = np.float32(0)
         for offset in range(-radius, radius + 1):
             total += picture[row, min(max(offset, 0), width - 1)]
         for column in range(width):
-            across[row, column] = total / size
+            across[row, column] = total * share
             total += picture[row, min(column + radius + 1, width - 1)] - picture[row, max(column - radius, 0)]
     result = np.empty_like(picture)
-    totals = np.zeros(width, np.float64)
+    totals = np.zeros(width, np.float32)
     for offset in range(-radius, radius + 1):
         row = min(max(offset, 0), height - 1)
         for column in range(width):
@@ -133,6 +289,6 @@ def box_blur(picture, radius):
     for row in range(height):
         enter, leave = min(row + radius + 1, height - 1), max(row - radius, 0)
         for column in range(width):
-            result[row, column] = totals[column] / size
+            result[row, column] = totals[column] * share
             totals[column] += across[enter, column] - across[leave, column]
     return result

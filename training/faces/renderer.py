@@ -6,22 +6,26 @@ from functools import cached_property
 import numpy as np
 
 from training.faces import rasterizer, shading
+from training.faces.camera import develop
 from training.faces.expression import UNITS
-from training.faces.head import SKIN, Head
+from training.faces.hair import KNOTS
+from training.faces.head import MAP_LEVELS, PIXELS_PER_UNIT, SKIN, Head
 from training.faces.identity import Identity
 from training.faces.scene import Scene
 
+RENDERER_VERSION = 2
+"""Grows whenever the same arguments give other pictures than before: caches of older pictures are then refused."""
 CAMERA_DISTANCE = 9.0
 """From the middle of the head to the camera, mesh units (0.9 m)."""
 FACE_SPAN = 0.275
 """Share of the picture that the mean of half the eye-mouth distance and the eye distance takes at scale 1."""
-HAIR_SHELLS = 5
 LANDMARKS = ("left_eye", "right_eye", "nose_tip", "left_mouth_corner", "right_mouth_corner")
 """Order of landmarks; left and right as the viewer sees them."""
-GAMMA_TABLE = ((np.arange(8192) + 0.5) / 8192) ** (1 / 2.2) * 255 + 0.5
-GAMMA_TABLE = GAMMA_TABLE.clip(0, 255).astype(np.uint8)
 VISIBLE_DEPTH = 0.06
 """A point is visible if it lies at most this much behind the z-buffer (mesh units)."""
+STRANDS_PER_PIXEL, STRAND_COVER = 28, 34.0
+"""Hair strands that are drawn per pixel of the picture's width, and how thick all are together, in pixels per pixel of
+width: small pictures have fewer and thicker strands."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +49,8 @@ class Render:
 
     Attributes:
         image: [h, w, 3] uint8 RGB.
-        mask: [h, w] uint8, 1 on the face (skin, eyes, mouth), 0 on hair, ears, neck and background.
+        mask: [h, w] uint8, 1 on the face (skin, eyes, mouth), 0 on hair, ears, neck, frames, hats and background.
+        rigid: [h, w] uint8, 1 on what does not move with the expression: hair, hats, frames of glasses.
         landmarks: [5, 2] float32 pixels (x, y), in the order of `LANDMARKS`.
         points: [n, 2] float32, projected vertices in output pixels; a pixel's centre is at +0.5.
         point_depth: [n] float32, distance of the vertices from the camera.
@@ -53,6 +58,7 @@ class Render:
 
     image: np.ndarray
     mask: np.ndarray
+    rigid: np.ndarray
     landmarks: np.ndarray
     points: np.ndarray
     point_depth: np.ndarray
@@ -60,12 +66,11 @@ class Render:
 
     @cached_property
     def surface(self) -> Surface:
-        """The surface at output resolution (without hair), made when first asked for."""
-        height, width = self.mask.shape
-        ids, barycentrics, zbuffer = empty_buffers(height, width)
-        triangles, cull = self.head.solid_triangles, self.head.solid_parts == SKIN
-        rasterizer.rasterize(self.points, self.point_depth, triangles, cull, ids, barycentrics, zbuffer)
-        return Surface(ids, barycentrics, zbuffer)
+        """The surface at output resolution (without hair and things worn), made when first asked for."""
+        ids, zbuffer = empty_buffers(self.mask.shape)
+        triangles = self.head.solid_triangles
+        rasterizer.draw_triangles(self.points, self.point_depth, triangles, self.head.solid_parts == SKIN, ids, zbuffer)
+        return Surface(ids, rasterizer.barycentrics_of(self.points, triangles, ids), zbuffer)
 
     @property
     def triangle_ids(self) -> np.ndarray:
@@ -83,11 +88,9 @@ class Render:
         return self.surface.depth
 
 
-def empty_buffers(height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns triangle ids (-1), barycentrics (0) and z-buffer (far) of a picture."""
-    ids = np.full((height, width), -1, np.int32)
-    barycentrics = np.zeros((height, width, 3), np.float32)
-    return ids, barycentrics, np.full((height, width), rasterizer.FAR, np.float32)
+def empty_buffers(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns ids (-1) and z-buffer (far) of a picture."""
+    return np.full(shape, -1, np.int32), np.full(shape, rasterizer.FAR, np.float32)
 
 
 def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
@@ -100,37 +103,30 @@ def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
-class Camera:
-    """Turns mesh coordinates into posed coordinates, and those into pixels of a picture `size` wide."""
+class View:
+    """Turns mesh coordinates into posed coordinates, and those into pixels."""
 
     turn: np.ndarray
     centre: np.ndarray
     zoom: float
     origin: np.ndarray
 
-    def pose(self, vertices: np.ndarray) -> np.ndarray:
-        """Returns [n, 3] float32 about the middle of the head, as the camera sees it."""
-        return (vertices - self.centre) @ self.turn.T
-
-    def project(self, posed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns pixels [n, 2] (y down) and distances [n], float32."""
-        distance = np.float32(CAMERA_DISTANCE) - posed[:, 2]
-        factor = np.float32(CAMERA_DISTANCE * self.zoom) / distance
-        points = np.empty((len(posed), 2), np.float32)
-        points[:, 0] = posed[:, 0] * factor + self.origin[0]
-        points[:, 1] = self.origin[1] - posed[:, 1] * factor
-        return points, distance
+    def project(self, vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns posed vertices [n, 3] about the middle of the head, pixels [n, 2] (y down), distances [n]."""
+        return rasterizer.project(
+            vertices, self.turn, self.centre, np.float32(CAMERA_DISTANCE), np.float32(self.zoom), self.origin
+        )
 
 
-def camera_for(identity: Identity, scene: Scene, size: int) -> Camera:
-    """Returns the camera that frames a person: by the neutral face, so that expressions do not move it."""
+def view_of(identity: Identity, scene: Scene, size: int) -> View:
+    """Returns the view that frames a person: by the neutral face, so that expressions do not move it."""
     eyes = (identity.left_eye + identity.right_eye) / 2
     face_height = eyes[1] - identity.mouth[1]
     eye_distance = abs(identity.left_eye[0] - identity.right_eye[0])
     zoom = size * FACE_SPAN / (0.5 * face_height + 0.525 * eye_distance) * scene.scale
     centre = np.array([0, 0.56 * eyes[1] + 0.44 * identity.mouth[1], 0.6], np.float32)
     origin = size * (0.5 + np.array([scene.offset_x, scene.offset_y]))
-    return Camera(rotation(scene.yaw, scene.pitch, scene.roll), centre, float(zoom), origin.astype(np.float32))
+    return View(rotation(scene.yaw, scene.pitch, scene.roll), centre, float(zoom), origin.astype(np.float32))
 
 
 def render(
@@ -147,9 +143,9 @@ def render(
         head: the head model.
         identity: who.
         expression_units: [52] face-unit weights, in the order of `UNITS`.
-        scene: pose, light and background.
+        scene: pose, light, background and camera.
         size_px: edge of the picture.
-        supersampling: samples per pixel edge; 1 is twice as fast and jagged.
+        supersampling: samples per pixel edge; 1 is quicker and jagged.
 
     Raises:
         ValueError: `expression_units` is not a finite [52], or a size is not positive.
@@ -159,86 +155,90 @@ def render(
         raise ValueError(f"expression_units has shape {units.shape}; accepted: {len(UNITS)} finite weights (UNITS)")
     if size_px < 8 or supersampling < 1:
         raise ValueError(f"size_px is {size_px}, supersampling {supersampling}; accepted: at least 8 and at least 1")
-    size = size_px * supersampling
-    camera = camera_for(identity, scene, size)
+    view = view_of(identity, scene, size_px * supersampling)
     vertices = rasterizer.move_vertices(
         identity.vertices, units, head.unit_starts, head.unit_vertices, head.unit_offsets
     )
-    posed = camera.pose(vertices)
-    points, distance = camera.project(posed)
-    image, face = _paint(head, identity, units, scene, camera, posed, points, distance, size)
-    picture, mask = shading.develop(image, face, supersampling, GAMMA_TABLE)
-    landmarks = _landmarks(head, identity, camera, points) / supersampling
-    return Render(picture, mask, landmarks.astype(np.float32), points / np.float32(supersampling), distance, head)
-
-
-def _paint(head, identity, units, scene, camera, posed, points, distance, size):
-    """Returns linear light [h, w, 3] and face cover [h, w] at supersampled resolution."""
-    image = np.empty((size, size, 3), np.float32)
-    face = np.zeros((size, size), np.float32)
-    shading.paint_background(scene.background, image)
-    ids, barycentrics, depth = empty_buffers(size, size)
-    triangles, parts = head.solid_triangles, head.solid_parts
-    rasterizer.rasterize(points, distance, triangles, parts == SKIN, ids, barycentrics, depth)
-    normals = rasterizer.vertex_normals(posed, head.triangles)
-    attributes = _vertex_attributes(head, identity, posed, normals)
-    shadow_map, light_axes = _shadow_map(scene.key_direction, posed, triangles)
-    light = (scene.key_direction, scene.key_colour, scene.ambient_colour)
+    vertices = np.concatenate([vertices, identity.worn.vertices])
+    posed, points, distance = view.project(vertices)
     creases = np.clip(identity.creases + head.crease_weights @ units, 0, 1.2).astype(np.float32)
-    shading.shade_head(
-        ids, barycentrics, triangles, parts, attributes, _occlusion(ids, depth), shadow_map, light_axes,
-        posed[head.lips, 2].max(), identity.surface_map, head.crease_map, creases,
-        identity.skin, identity.lips, identity.brows, identity.hair, identity.iris, identity.clothes,
-        identity.hair_noise, np.float32(0.75 if identity.hair_style == "buzz" else 1.0), *light, image, face,
+    light, mask, rigid = _paint(head, identity, creases, scene, view, posed, points, distance, size_px, supersampling)
+    count = len(identity.vertices)
+    landmarks = _landmarks(head, identity, view, points) / supersampling
+    return Render(
+        image=develop(light, scene.camera),
+        mask=mask,
+        rigid=rigid,
+        landmarks=landmarks.astype(np.float32),
+        points=points[:count] / np.float32(supersampling),
+        point_depth=distance[:count],
+        head=head,
+    )
+
+
+def _paint(head, identity, creases, scene, view, posed, points, distance, size_px, supersampling):
+    """Returns linear light [h, w, 3], where the face is [h, w], and where what does not move is [h, w]."""
+    size, count, worn = size_px * supersampling, len(identity.vertices), identity.worn
+    triangles = np.concatenate([head.solid_triangles, worn.triangles + np.int32(count)])
+    parts = np.concatenate([head.solid_parts, worn.parts])
+    ids, zbuffer = empty_buffers((size, size))
+    rasterizer.draw_triangles(points, distance, triangles, parts == SKIN, ids, zbuffer)
+    lights = np.stack([scene.key_colour, scene.ambient_colour, scene.key_direction, view.turn[:, 0], view.turn[:, 1]])
+    strand_colours = _draw_hair(identity, view, lights, size_px, supersampling, len(triangles), ids, zbuffer)
+    veil = np.zeros((size, size), bool)
+    rasterizer.draw_veil(points, distance, head.lash_triangles, zbuffer, veil)
+    normals = rasterizer.vertex_normals(posed, triangles)
+    shadow_map, light_axes = _shadow_map(scene.key_direction, posed, triangles)
+    sky = rasterizer.open_sky(
+        zbuffer, supersampling, max(2, size_px // 40), max(4, size_px // 14), np.float32(CAMERA_DISTANCE + 1)
+    )
+    attributes = head.attributes.copy()
+    attributes[:, shading.HAIR] = identity.hair.cover
+    level = _map_level(view.zoom / supersampling)
+    image = np.empty((size_px, size_px, 3), np.float32)
+    face, rigid = np.empty((size_px, size_px), np.uint8), np.empty((size_px, size_px), np.uint8)
+    shading.shade_pixels(
+        ids, zbuffer, veil, supersampling, points, posed, normals, attributes, triangles, parts, worn.texture, count,
+        strand_colours, identity.surface[level], head.crease_maps[level], creases, _palette(identity),
+        identity.stripes, sky, lights, light_axes, shadow_map, posed[head.lips, 2].max(),
+        np.float32(0.55 if identity.male else 0.85), scene.background, image, face, rigid,
     )  # fmt: skip
-    ids, barycentrics, zbuffer = empty_buffers(size, size)
-    zbuffer[:] = depth
-    no_cull = np.zeros(len(head.lash_triangles), bool)
-    rasterizer.rasterize(points, distance, head.lash_triangles, no_cull, ids, barycentrics, zbuffer)
-    shading.shade_lashes(ids, np.float32(0.5 if identity.male else 0.75), image)
-    _paint_hair(head, identity, camera, posed, normals, attributes, light, image, depth, face)
-    return image, face
-
-
-def _paint_hair(head, identity, camera, posed, normals, attributes, light, image, depth, face):
-    if identity.hair_style in ("bald", "buzz"):
-        return
-    size = len(face)
-    triangles = head.skin_triangles
-    triangles = triangles[identity.hair_mask[triangles].max(1) > 0.05]
-    no_cull = np.zeros(len(triangles), bool)
-    thickness, drop = identity.hair_thickness[:, None] * normals, identity.hair_drop @ camera.turn.T
-    for shell in range(HAIR_SHELLS):
-        level = np.float32((shell + 1) / HAIR_SHELLS)
-        points, distance = camera.project(posed + (thickness + drop) * level)
-        ids, barycentrics, zbuffer = empty_buffers(size, size)
-        zbuffer[:] = depth
-        rasterizer.rasterize(points, distance, triangles, no_cull, ids, barycentrics, zbuffer)
-        shading.shade_hair_shell(
-            ids, barycentrics, zbuffer, triangles, attributes, level, np.float32(identity.parting), identity.hair,
-            identity.hair_noise, *light, image, depth, face,
+    if len(worn.lenses):
+        phase = np.float32(0.1 * scene.yaw + 0.05)
+        shading.add_lenses(
+            points, distance, worn.lenses + np.int32(count), worn.texture, count, zbuffer, supersampling, lights, phase,
+            image,
         )  # fmt: skip
-    if identity.hair_style in ("bob", "long"):
-        points, distance = camera.project(posed)
-        ids, barycentrics, zbuffer = empty_buffers(size, size)
-        zbuffer[:] = depth
-        no_cull = np.zeros(len(head.strip_triangles), bool)
-        rasterizer.rasterize(points, distance, head.strip_triangles, no_cull, ids, barycentrics, zbuffer)
-        shading.shade_hair_strips(
-            ids, barycentrics, head.strip_triangles, attributes, np.float32(identity.hair_end), identity.hair,
-            identity.hair_noise, *light, image, face,
-        )  # fmt: skip
+    return image, face, rigid
 
 
-def _vertex_attributes(head, identity, posed, normals):
-    attributes = np.empty((len(posed), shading.ATTRIBUTES), np.float32)
-    attributes[:, 0:3], attributes[:, 3:6], attributes[:, 6:9] = posed, normals, head.mean
-    attributes[:, shading.LIPS] = head.masks["lips"]
-    attributes[:, shading.INSIDE] = head.masks["inside_mouth"]
-    attributes[:, shading.EARS] = head.masks["ears"]
-    attributes[:, shading.HAIR] = identity.hair_mask
-    attributes[:, shading.FACE] = head.masks["face"]
-    return attributes
+def _draw_hair(identity, view, lights, size_px, supersampling, first_id, ids, zbuffer):
+    """Draws the strands and returns their colours [p, 3]."""
+    hair = identity.hair
+    number = min(len(hair.strands), STRANDS_PER_PIXEL * size_px)
+    if not number:
+        return np.zeros((0, 3), np.float32)
+    posed, points, distance = view.project(hair.strands[:number].reshape(-1, 3))
+    thickness = np.float32(STRAND_COVER / STRANDS_PER_PIXEL * supersampling)
+    rasterizer.draw_strands(points, distance, KNOTS, thickness, first_id, ids, zbuffer)
+    middle = (identity.left_eye + identity.right_eye) / 2 + np.array([0, 0.04, -0.96], np.float32)
+    skull = view.turn @ (middle - view.centre)
+    return shading.light_strands(posed, hair.shades[:number], skull, identity.hair_colour, lights)
+
+
+def _map_level(pixels_per_unit):
+    """Returns which of the halved maps is a little finer than the picture."""
+    return int(np.clip(np.log2(PIXELS_PER_UNIT / pixels_per_unit) + 0.2, 0, MAP_LEVELS - 1))
+
+
+def _palette(identity):
+    look = identity.look
+    return np.stack(
+        [
+            look.skin, look.lips, look.brows, identity.hair_colour, look.iris, *identity.clothes, identity.cloth,
+            identity.frame,
+        ]
+    ).astype(np.float32)  # fmt: skip
 
 
 def _shadow_map(key_direction, posed, triangles):
@@ -254,26 +254,15 @@ def _shadow_map(key_direction, posed, triangles):
     scale = np.float32(size * 0.5 / shading.SHADOW_REACH)
     points = np.stack([seen[:, 0] * scale + size / 2, size / 2 - seen[:, 1] * scale], 1).astype(np.float32)
     zbuffer = np.full((size, size), rasterizer.FAR, np.float32)
-    rasterizer.rasterize_depth(points, 10 - seen[:, 2], triangles, zbuffer)
+    rasterizer.draw_depth(points, 10 - seen[:, 2], triangles, zbuffer)
     return zbuffer, axes
 
 
-def _occlusion(ids, depth):
-    """Returns how open the sky is [h, w] in [0, 1]: points behind the mean depth around them are darker."""
-    covered = ids >= 0
-    farthest = depth[covered].max() if covered.any() else np.float32(CAMERA_DISTANCE)
-    filled = np.where(covered, depth, farthest)
-    size = len(ids)
-    near = rasterizer.box_blur(filled, max(3, size // 40))
-    wide = rasterizer.box_blur(filled, max(6, size // 14))
-    return (1 - np.clip((filled - near) * 1.6, 0, 0.6)) * (1 - np.clip((filled - wide) * 0.5, 0, 0.4))
-
-
-def _landmarks(head, identity, camera, points):
+def _landmarks(head, identity, view, points):
     """Returns the five landmarks [5, 2]: the fronts of the eyeballs, whichever way they look, and three vertices."""
     radius = np.float32(0.15)
     eyes = np.stack([identity.left_eye, identity.right_eye]) + np.array([0, 0, radius], np.float32)
-    eye_points, _ = camera.project(camera.pose(eyes.astype(np.float32)))
+    _, eye_points, _ = view.project(eyes.astype(np.float32))
     return np.concatenate([eye_points, points[[head.nose_tip, head.left_mouth_corner, head.right_mouth_corner]]])
 
 
@@ -286,7 +275,7 @@ def backward_flow(identity_render: Render, expression_render: Render) -> tuple[n
 
     Returns:
         flow: [h, w, 2] float32 pixels (dx, dy): pixel (x, y) of the second shows what the first shows at
-            (x + dx, y + dy). 0 on the background.
+            (x + dx, y + dy). 0 on the background and on what does not move (hair, hats, frames).
         visible: [h, w] uint8, 1 where that surface point (or the background) can be seen in the first.
     """
     first, second = identity_render.surface, expression_render.surface
@@ -294,8 +283,10 @@ def backward_flow(identity_render: Render, expression_render: Render) -> tuple[n
         raise ValueError(f"renders have sizes {first.depth.shape} and {second.depth.shape}; they must be equal")
     height, width = second.depth.shape
     flow = np.zeros((height, width, 2), np.float32)
-    visible = ((first.triangle_ids < 0) & (second.triangle_ids < 0)).astype(np.uint8)
-    rows, columns = np.nonzero(second.triangle_ids >= 0)
+    covered, covering = identity_render.rigid > 0, expression_render.rigid > 0
+    empty_before, empty_now = (first.triangle_ids < 0) & ~covered, (second.triangle_ids < 0) & ~covering
+    visible = ((empty_before & empty_now) | (covered & covering)).astype(np.uint8)
+    rows, columns = np.nonzero((second.triangle_ids >= 0) & ~covering)
     corners = identity_render.head.solid_triangles[second.triangle_ids[rows, columns]]
     weights = second.barycentrics[rows, columns]
     place = (identity_render.points[corners] * weights[..., None]).sum(1)
@@ -304,5 +295,6 @@ def backward_flow(identity_render: Render, expression_render: Render) -> tuple[n
     at = np.floor(place).astype(int)
     inside = (at >= 0).all(1) & (at[:, 0] < width) & (at[:, 1] < height)
     at = np.clip(at, 0, (width - 1, height - 1))
-    visible[rows, columns] = inside & (distance < first.depth[at[:, 1], at[:, 0]] + VISIBLE_DEPTH)
+    before = first.depth[at[:, 1], at[:, 0]]
+    visible[rows, columns] = inside & (distance < before + VISIBLE_DEPTH) & ~covered[at[:, 1], at[:, 0]]
     return flow, visible
