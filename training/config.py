@@ -4,7 +4,9 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import tyro
 
 from tergan_core.config import ModelConfig
 from tergan_core.errors import ConfigError, close_names
@@ -32,6 +34,24 @@ class FacesConfig:
 
     cache: str = "cache"
     """Folder of the rendered pairs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedConfig:
+    """Real pictures in place of the procedural people; see docs/data.md. They have no face units and no true transfers,
+    so the terms that need them are off: `--preset paper`, which `--data` takes if no other is named."""
+
+    data: str | None = None
+    """Folder of a data set with identities, or a CSV file; a tenth of its people is kept for validation."""
+
+    layout: str | None = None
+    """One of the layouts of docs/data.md; recognised if only one fits."""
+
+    unmapped: Literal["refuse", "drop"] = "refuse"
+    """What to do with labels that none of the eight expressions means."""
+
+    only: tuple[str, ...] = ()
+    """Fields of the records and their wanted values: `camera=vl illumination=strong,weak`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +104,9 @@ class TrainConfig:
 
     faces: FacesConfig = field(default_factory=FacesConfig)
     """The data."""
+
+    recorded: Annotated[RecordedConfig, tyro.conf.arg(name="")] = field(default_factory=RecordedConfig)
+    """Other data."""
 
     weights: TermWeights = field(default_factory=TermWeights)
     """The objective."""
@@ -149,6 +172,12 @@ class TrainConfig:
         for name in ("reconstruction_share", "true_units_share", "refine_from", "ema_decay"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"--{name.replace('_', '-')} is {getattr(self, name)}; accepted: 0 to 1")
+        needs_truth = self.model.units or self.weights.unit_regression or self.weights.paired_swap
+        if self.recorded.data is not None and needs_truth:
+            raise ConfigError(
+                "--data has no face units and no true transfers; --model.units must be empty, and "
+                "--weights.unit-regression and --weights.paired-swap 0. --preset paper is such a configuration."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as plain values."""

@@ -33,7 +33,7 @@ from tergan_core.errors import TerganError
 from tergan_core.model import TERGAN
 from training import checkpoint, grid
 from training.config import PRESETS, TrainConfig, read
-from training.data import Augmentation, Batch, Pairs
+from training.data import Augmentation, Batch, Pairs, RecordedPairs, load_recorded, parse_wanted
 from training.faces import UNITS, write_pairs
 from training.objective import R1_EVERY, Networks, critic_terms, generator_terms, weigh
 from training.prototypes import set_prototypes
@@ -103,11 +103,11 @@ def _fit(config: TrainConfig, stop: list[int], progress: bool) -> Path:
     run.mkdir(parents=True, exist_ok=True)
 
     # Data: the first process renders what is not in the cache yet.
-    if rank == 0:
+    if rank == 0 and config.recorded.data is None:
         render(config)
     if world > 1:
         distributed.barrier()
-    train, validation = (Pairs(_cache(config, split)) for split in ("train", "validation"))
+    train, validation = load_data(config)
     augment = Augmentation(UNITS)
 
     # Networks, and where the last run of the same command stopped.
@@ -233,6 +233,21 @@ def render(config: TrainConfig) -> None:
             seed=config.seed + (0 if train else 1),
             workers=config.faces.workers,
         )
+
+
+def load_data(config: TrainConfig) -> tuple[Pairs | RecordedPairs, Pairs | RecordedPairs]:
+    """What is trained on, and people who are not: rendered, or every tenth person of a real set."""
+    recorded, model = config.recorded, config.model
+    if recorded.data is None:
+        return Pairs(_cache(config, "train")), Pairs(_cache(config, "validation"))
+    return load_recorded(
+        recorded.data,
+        recorded.layout,
+        size_px=model.image_size,
+        expressions=model.expressions,
+        unmapped=recorded.unmapped,
+        wanted=parse_wanted(recorded.only),
+    )
 
 
 def dry_run(config: TrainConfig) -> dict[str, Any]:
@@ -379,7 +394,7 @@ def _not_finite(step: int, run: Path) -> FloatingPointError:
     )
 
 
-def _save(state: State, train: Pairs, run: Path) -> None:
+def _save(state: State, train: Pairs | RecordedPairs, run: Path) -> None:
     parts = (state.networks.model, state.networks.critic, state.networks.identity_classifier, state.average)
     if not all(tensor.isfinite().all() for part in parts for tensor in part.state_dict().values()):
         raise _not_finite(state.step, run)
@@ -387,7 +402,7 @@ def _save(state: State, train: Pairs, run: Path) -> None:
     checkpoint.save(run, state.state_dict(), state.average.module, name=run.name)
 
 
-def _draw(model: TERGAN, validation: Pairs, run: Path, step: int, device: torch.device) -> None:
+def _draw(model: TERGAN, validation: Pairs | RecordedPairs, run: Path, step: int, device: torch.device) -> None:
     batch = validation.draw(np.random.default_rng(0), 18).to(device)
     model.eval()
     grid.save(
@@ -398,12 +413,13 @@ def _draw(model: TERGAN, validation: Pairs, run: Path, step: int, device: torch.
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
     first = argparse.ArgumentParser(add_help=False)
-    first.add_argument("--preset", choices=PRESETS, default="default")
+    first.add_argument("--preset", choices=PRESETS)
     first.add_argument("--config")
     first.add_argument("--dry-run", action="store_true")
     chosen, rest = first.parse_known_args(arguments)
     try:
-        base = PRESETS[chosen.preset]
+        recorded = any(argument.partition("=")[0] == "--data" for argument in rest)
+        base = PRESETS[chosen.preset or ("paper" if recorded else "default")]
         base = read(chosen.config, base) if chosen.config else base
         config = tyro.cli(
             TrainConfig, default=base, args=rest, description=f"{__doc__}\nPresets: {', '.join(PRESETS)}."

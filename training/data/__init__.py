@@ -3,7 +3,8 @@
 from training.data.layouts import LAYOUTS
 from training.data.pairs import Augmentation, Batch, Pairs
 from training.data.reader import DataSet, detect, read
-from training.data.records import EXPRESSIONS, DataLayoutError, Record, folds, only, with_identity
+from training.data.recorded import FaceImages, RecordedPairs, load_recorded
+from training.data.records import EXPRESSIONS, DataLayoutError, Record, folds, only, parse_wanted, with_identity
 
 __all__ = [
     "EXPRESSIONS",
@@ -12,11 +13,15 @@ __all__ = [
     "Batch",
     "DataLayoutError",
     "DataSet",
+    "FaceImages",
     "Pairs",
     "Record",
+    "RecordedPairs",
     "detect",
     "folds",
+    "load_recorded",
     "only",
+    "parse_wanted",
     "read",
     "with_identity",
 ]

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from tergan_core.errors import TerganError
 from tergan_core.images import face_tensor, to_pil, to_tensor
 from training.data.reader import DataSet, read
-from training.data.records import EXPRESSIONS, DataLayoutError, Frames, Record, only
+from training.data.records import EXPRESSIONS, DataLayoutError, Frames, Record, only, parse_wanted
 
 CELL_PX = 72
 ROWS = 12
@@ -155,7 +155,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = tyro.cli(Options, args=arguments, description=__doc__)
     try:
         data = read(options.path, options.layout, frames=options.frames, unmapped=options.unmapped)
-        records = only(data.records, **_wanted(options.only))
+        records = only(data.records, **parse_wanted(options.only))
     except DataLayoutError as error:
         print(f"error [{error.code}]: {error}", file=sys.stderr)
         return 2
@@ -166,16 +166,6 @@ def main(arguments: list[str] | None = None) -> int:
         draw_grid(records).save(options.grid)
         print(options.grid, file=sys.stderr)
     return 1 if found["unreadable"] else 0
-
-
-def _wanted(pairs: tuple[str, ...]) -> dict[str, list[str]]:
-    wanted = {}
-    for pair in pairs:
-        name, equals, values = pair.partition("=")
-        if not equals or not values:
-            raise DataLayoutError(f"--only got {pair!r}; accepted: field=value or field=value,value")
-        wanted[name] = [value.lower() if name != "identity" else value for value in values.split(",")]
-    return wanted
 
 
 if __name__ == "__main__":

@@ -55,6 +55,8 @@ class Pairs:
         path: folder that `training.faces.write_pairs` made.
     """
 
+    true_transfers = True
+
     def __init__(self, path: str | Path):
         data = load_pairs(path)
         self.images: np.ndarray = data["images"]  # uint8 [n, 2, h, w, 3]
@@ -98,6 +100,15 @@ class Pairs:
             person=torch.from_numpy(self.person[pair]),
             reconstructions=reconstructions,
         )
+
+    def strongest(self, label: int, images: int) -> Float[Tensor, "b 3 h w"] | None:
+        """The images that show an expression most; at most a quarter of those that show it; None if none does."""
+        shown = self.expressions.ravel()
+        sides = np.flatnonzero(self.labels.numpy()[shown] == label)
+        if not len(sides):
+            return None
+        most = sides[np.argsort(-self.intensities[shown[sides]], kind="stable")][: max(1, min(images, len(sides) // 4))]
+        return self.images_at(most // 2, most % 2)
 
     def images_at(self, pair: np.ndarray, side: np.ndarray) -> Float[Tensor, "b 3 h w"]:
         """The images of sides (0 or 1) of pairs, in [0, 1]."""

@@ -56,9 +56,9 @@ def read(
             not clear, or labels are unmapped and are to be refused.
     """
     path = Path(path)
-    chosen = LAYOUTS[detect(path)] if layout is None else _named(layout)
     if not path.exists():
-        raise DataLayoutError(f"there is no folder {str(path)!r}; {chosen.title} has {chosen.example} in it.")
+        raise DataLayoutError(f"there is no folder {str(path)!r}; pass the one into which the data set was unpacked.")
+    chosen = LAYOUTS[detect(path)] if layout is None else _named(layout)
     left_out: Counter[str] = Counter()
     raw = list(_rows(path, left_out) if chosen is OWN_CSV else _raw_records(_top(path, chosen), chosen, left_out))
     records = _map_labels(raw, chosen, unmapped, left_out)

@@ -118,6 +118,21 @@ def only(records: Iterable[Record], **wanted: Sequence[str]) -> list[Record]:
     return records
 
 
+def parse_wanted(pairs: Sequence[str]) -> dict[str, list[str]]:
+    """What `only` takes, from `field=value` or `field=value,value` as command lines have it.
+
+    Raises:
+        DataLayoutError: one of them is not of this form.
+    """
+    wanted = {}
+    for pair in pairs:
+        name, equals, values = pair.partition("=")
+        if not equals or not values:
+            raise DataLayoutError(f"--only got {pair!r}; accepted: field=value or field=value,value")
+        wanted[name] = [value.lower() if name != "identity" else value for value in values.split(",")]
+    return wanted
+
+
 def with_identity(records: Iterable[Record]) -> list[Record]:
     """The records that say who is shown: those that transfer can use."""
     return [record for record in records if record.identity is not None]
