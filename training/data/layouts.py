@@ -1,8 +1,8 @@
 """The data sets, each as its owners lay it out.
 
 Every layout is a value: the levels of its tree, what the owner's labels mean, where a sequence shows its expression.
-The sets are behind agreements; the trees are put together from what their owners' pages, read-me files and papers say
-and from public readers of the sets, several for each. Where these differ, the layout's note says so.
+The sets are behind agreements; the trees are those that public readers of the sets expect, their counts those of the
+papers. Where readers differ, the layout's note says so.
 """
 
 import csv
@@ -123,9 +123,9 @@ OULU_CASIA = Layout(
     apex="last",
     sequence=("camera", "illumination", "identity", "expression"),
     note="B_OriginalImg (some copies: B_OriginalImg/OriginalImg), and the preprocessed faces (PreProcess_Img, spelled "
-    "in several ways) with VL_Acropped and NI_Acropped; from the set's paper (Zhao et al. 2011) and public "
-    "readers. 80 people, six expressions, neutral -> peak, two cameras, three illuminations. Protocol: VL, "
-    "Strong, last three frames of 480 sequences, 10 folds that keep people apart.",
+    "in several ways) with VL_Acropped and NI_Acropped, as public readers have it (paper: Zhao et al. 2011). 80 "
+    "people, six expressions, neutral -> peak, two cameras, three illuminations. Protocol: VL, Strong, last three "
+    "frames of 480 sequences, 10 folds that keep people apart.",
     licence="research only, by agreement with the University of Oulu",
 )
 
@@ -146,8 +146,8 @@ CK_PLUS = Layout(
     apex="last",
     protocol="neutral+peak",
     sequence=("identity", "take"),
-    note="cohn-kanade-images beside Emotion/S005/001/S005_001_00000011_emotion.txt, from the set's paper (Lucey et al. "
-    "2010) and its read-me. 593 sequences of 123 people, 327 of them labelled; the others are left out.",
+    note="cohn-kanade-images beside Emotion/S005/001/S005_001_00000011_emotion.txt, as public readers have it (paper: "
+    "Lucey et al. 2010). 593 sequences of 123 people, 327 of them labelled; the others are left out.",
     licence="research only, by agreement",
 )  # fmt: skip
 
@@ -164,10 +164,10 @@ MMI = Layout(
     describe=_mmi,
     apex="middle",
     sequence=("clip",),
-    note="Sessions/<number> with a video S001-001.avi and S001-001.xml, whose Metatag 'Emotion' is a number; from "
-    "public readers, which agree on 1 to 6 and leave out 7 to 9. The videos' frames belong in a folder of their "
-    "name. Clips start and end neutral; the peak is taken in the middle, for lack of the frame numbers. The view "
-    "(frontal, profile, or both side by side) is that of session.xml.",
+    note="Sessions/<number> with a video S001-001.avi and S001-001.xml, whose Metatag 'Emotion' is a number, as public "
+    "readers have it (paper: Pantic et al. 2005); they agree on 1 to 6 and leave out 7 to 9. The videos' frames "
+    "belong in a folder of their name. Clips start and end neutral; the peak is taken in the middle, for lack of "
+    "the frame numbers. The view (frontal, profile, or both side by side) is that of session.xml.",
     licence="research only, by agreement",
 )
 
@@ -180,8 +180,8 @@ BU_3DFE = Layout(
     ),
     labels=_TWO_LETTERS,
     max_level=4,
-    note="The frontal renders (F2D) of 100 people, six expressions in four strengths and neutral (NE00); from the "
-    "set's paper (Yin et al. 2006) and public readers. Scans (wrl), textures (F3D) and landmarks are not read.",
+    note="The frontal renders (F2D) of 100 people, six expressions in four strengths and neutral (NE00), as public "
+    "readers have it (paper: Yin et al. 2006). Scans (wrl), textures (F3D) and landmarks are not read.",
     licence="research only, by agreement with Binghamton University",
 )
 
@@ -199,8 +199,8 @@ BU_4DFE = Layout(
     },
     apex="middle",
     sequence=("identity", "expression"),
-    note="The texture of every scan, about 100 a sequence, neutral -> peak -> neutral, 101 people; from the set's "
-    "paper (Yin et al. 2008) and public readers. The peak is taken in the middle, for lack of its frame number.",
+    note="The texture of every scan, about 100 a sequence, neutral -> peak -> neutral, 101 people, as public readers "
+    "have it (paper: Yin et al. 2008). The peak is taken in the middle, for lack of its frame number.",
     licence="research only, by agreement with Binghamton University",
 )  # fmt: skip
 
@@ -216,9 +216,9 @@ MUG = Layout(
     labels=_SIX | {"neutral": "neutral"},
     apex="middle",
     sequence=("identity", "expression", "take"),
-    note="subjects3/001/anger/take000 (some copies: 001/001), from the set's paper (Aifanti et al. 2010) and public "
-    "readers. 52 people; takes start and end neutral, the peak is taken in the middle. Labels beside the seven, "
-    "such as mixed recordings, are not mapped.",
+    note="subjects3/001/anger/take000 (some copies: 001/001), as public readers have it (paper: Aifanti et al. 2010). "
+    "52 people; takes start and end neutral, the peak is taken in the middle. Labels beside the seven, such as "
+    "mixed recordings, are not mapped.",
     licence="research only, by agreement",
 )
 
@@ -231,7 +231,7 @@ KDEF = Layout(
     ),
     labels={name: label for name, label in _TWO_LETTERS.items() if name != "fe"} | {"af": "fear"},
     note="Session A or B, sex and number (the person), two letters for the expression, the view (S is straight, HL and "
-    "HR half, FL and FR full profile); from the read-me of the set (Lundqvist et al. 1998). 70 people. A few "
+    "HR half, FL and FR full profile), as public readers have it (set: Lundqvist et al. 1998). 70 people. A few "
     "files are misnamed by the owner; they are left out and counted.",
     licence="research only; registration",
 )
@@ -251,7 +251,7 @@ RAFD = Layout(
         "happy": "happiness", "sad": "sadness", "surprised": "surprise",
     },
     note="All files in one folder; camera angle (090 is frontal), person, origin, sex, expression and gaze in the "
-    "name; from the set's paper (Langner et al. 2010) and public readers. 67 people, all eight expressions.",
+    "name, as public readers have it (paper: Langner et al. 2010). 67 people, all eight expressions.",
     licence="research only, by agreement with Radboud University",
 )  # fmt: skip
 
@@ -260,8 +260,8 @@ JAFFE = Layout(
     title="JAFFE",
     levels=(Level("KA.AN1.39.tiff", r"(?P<identity>[A-Z]{2})\.(?P<expression>[A-Z]{2})\d\.\d+" + _PICTURE),),
     labels=_TWO_LETTERS,
-    note="All files in one folder; person, expression and take, running number; from the read-me of the set (Lyons et "
-    "al. 1998). 213 pictures of 10 people.",
+    note="All files in one folder; person, expression and take, running number, as public readers have it (set: Lyons "
+    "et al. 1998). 213 pictures of 10 people.",
     licence="non-commercial research",
 )
 
@@ -285,8 +285,8 @@ MEAD = Layout(
     apex="throughout",
     max_level=3,
     sequence=("identity", "view", "expression", "level", "take"),
-    note="M003/video/front/angry/level_1/001.mp4 (some copies lack the folder video), from the set's paper (Wang et "
-    "al. 2020) and public readers. The videos' frames belong in a folder of their name. People speak with an "
+    note="M003/video/front/angry/level_1/001.mp4 (some copies lack the folder video), as public readers have it "
+    "(paper: Wang et al. 2020). The videos' frames belong in a folder of their name. People speak with an "
     "expression of strength 1 to 3; three frames spread over a clip are taken.",
     licence="research only",
 )  # fmt: skip
@@ -303,9 +303,9 @@ RAF_DB = Layout(
         "1": "surprise", "2": "fear", "3": "disgust", "4": "happiness", "5": "sadness", "6": "anger", "7": "neutral",
     },
     describe=_raf_db,
-    note="basic/Image/aligned beside basic/EmoLabel/list_patition_label.txt (the owner's spelling), from the set's "
-    "read-me (Li et al. 2017) and public readers. About 15,000 photographs from the web, the owner's train and "
-    "test; no identities.",
+    note="basic/Image/aligned beside basic/EmoLabel/list_patition_label.txt (the owner's spelling), as public readers "
+    "have it (paper: Li et al. 2017). About 15,000 photographs from the web, the owner's train and test; no "
+    "identities.",
     licence="non-commercial research, by agreement",
 )  # fmt: skip
 
@@ -319,8 +319,8 @@ AFFECTNET = Layout(
     ),
     labels=_AFFECTNET,
     describe=_affectnet,
-    note="train_set/images/0.jpg beside train_set/annotations/0_exp.npy, the form in which the cropped faces are given "
-    "(Mollahosseini et al. 2017) and public readers. No identities.",
+    note="train_set/images/0.jpg beside train_set/annotations/0_exp.npy, as public readers of the cropped faces have "
+    "it (paper: Mollahosseini et al. 2017). No identities.",
     licence="research only, by agreement",
 )
 
