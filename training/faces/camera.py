@@ -6,6 +6,7 @@ curve, gamma), file (JPEG). All strengths are our own choice.
 
 import io
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numba
 import numpy as np
@@ -87,9 +88,9 @@ def develop(light: np.ndarray, camera: Camera) -> np.ndarray:
     if len(spread) > 1:
         light = _blur(light, spread)
     if camera.noise:
-        grain = np.random.Generator(np.random.SFC64(camera.seed)).standard_normal((height, width, 2), np.float32)
+        grain = _grain(height, width, camera.seed)
     else:
-        grain = np.zeros((1, 1, 2), np.float32)
+        grain = _grain_sheet(1, 1)
     gains = np.array(camera.white_balance, np.float32) * np.float32(camera.exposure)
     picture = _expose(
         light, gains, np.float32(camera.vignetting), np.float32(camera.noise), grain, camera.monochrome, TONE_TABLE
@@ -101,9 +102,21 @@ def develop(light: np.ndarray, camera: Camera) -> np.ndarray:
     return np.asarray(Image.open(file))
 
 
+def _grain(height, width, seed):
+    """Returns a window [h, w, 2] of a sheet of independent standard normal numbers, drawn once per process."""
+    sheet = _grain_sheet(height, width)
+    top, left = np.random.default_rng(seed).integers((height + 1, width + 1))
+    return sheet[top : top + height, left : left + width]
+
+
+@lru_cache(maxsize=4)
+def _grain_sheet(height, width):
+    return np.random.default_rng(8).standard_normal((2 * height, 2 * width, 2), np.float32)
+
+
 def point_spread(defocus_px: float, motion_px: float, angle: float) -> np.ndarray:
     """Returns a blur kernel [k, k] with sum 1: a Gaussian, longer along `angle`; [1, 1] where it would not be seen."""
-    if max(defocus_px, motion_px) < 0.25:
+    if max(defocus_px, motion_px) < 0.3:
         return np.ones((1, 1), np.float32)
     along, across = np.hypot(defocus_px, motion_px) ** 2, max(defocus_px, 0.2) ** 2
     radius = int(np.ceil(2 * np.sqrt(along)))
@@ -123,19 +136,21 @@ def _blur(light, kernel):
     return _convolve(padded, kernel, height, 3 * width).reshape(light.shape)
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy")
 def _convolve(padded, kernel, height, width):
     result = np.zeros((height, width), np.float32)
     for row in range(height):
         for j in range(kernel.shape[0]):
             for i in range(kernel.shape[1]):
                 weight = kernel[j, i]
+                if weight < 1e-3:
+                    continue
                 for column in range(width):
                     result[row, column] += weight * padded[row + j, column + 3 * i]
     return result
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy")
 def _expose(light, gains, vignetting, noise, grain, monochrome, table):
     height, width, _ = light.shape
     picture = np.empty((height, width, 3), np.uint8)

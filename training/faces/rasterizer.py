@@ -4,12 +4,14 @@ import numba
 import numpy as np
 
 FAR = np.float32(1e9)
-HALF = np.float32(0.5)
+HALF, ONE = np.float32(0.5), np.float32(1)
 EDGE = np.float32(1e-4)
 """Triangles reach so far over their edges (barycentric), so that rounding leaves no holes between them."""
+HIDDEN = np.float32(0.12)
+"""Pieces of hair whose middle lies farther than this (mesh units) behind something are not drawn."""
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def move_vertices(vertices, units, starts, moved, offsets):
     """Returns vertices [n, 3] moved by face-unit weights [u]; unit k moves `moved[starts[k]:starts[k + 1]]`."""
     result = vertices.copy()
@@ -22,7 +24,7 @@ def move_vertices(vertices, units, starts, moved, offsets):
     return result
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy")
 def project(vertices, turn, centre, reach, zoom, origin):
     """Poses and projects vertices [n, 3].
 
@@ -49,7 +51,7 @@ def project(vertices, turn, centre, reach, zoom, origin):
     return posed, points, depth
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy")
 def vertex_normals(vertices, triangles):
     """Returns unit normals [n, 3], averaged over the triangles of a vertex by their area; 0 for unused vertices."""
     normals = np.zeros(vertices.shape, np.float32)
@@ -71,7 +73,7 @@ def vertex_normals(vertices, triangles):
     return normals
 
 
-@numba.njit(cache=True, fastmath=True, inline="always")
+@numba.njit(cache=True, fastmath=True, error_model="numpy", inline="always")
 def _signed_area(points, i, j, k):
     """Returns twice the area, negative where the triangle is seen from its front."""
     return (points[j, 0] - points[i, 0]) * (points[k, 1] - points[i, 1]) - (points[j, 1] - points[i, 1]) * (
@@ -79,7 +81,7 @@ def _signed_area(points, i, j, k):
     )
 
 
-@numba.njit(cache=True, fastmath=True, inline="always")
+@numba.njit(cache=True, fastmath=True, error_model="numpy", inline="always")
 def _pixel_box(points, i, j, k, height, width):
     """Returns the first and last column and row whose middles may lie in the triangle."""
     ax, bx, cx, ay, by, cy = points[i, 0], points[j, 0], points[k, 0], points[i, 1], points[j, 1], points[k, 1]
@@ -90,7 +92,7 @@ def _pixel_box(points, i, j, k, height, width):
     return left, right, top, bottom
 
 
-@numba.njit(cache=True, fastmath=True, inline="always")
+@numba.njit(cache=True, fastmath=True, error_model="numpy", inline="always")
 def _barycentric_planes(points, i, j, k, area):
     """Returns value at pixel (0, 0) and steps along x and y of the weights of the first two corners."""
     inverse = np.float32(1) / area
@@ -100,7 +102,20 @@ def _barycentric_planes(points, i, j, k, area):
     return a_x * right + a_y * down, a_x, a_y, b_x * right + b_y * down, b_x, b_y
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy", inline="always")
+def _root_factor(step):
+    """Returns what a value is multiplied by to tell after how many steps it is 0; huge if it never is."""
+    return -ONE / step if step != 0 else FAR
+
+
+@numba.njit(cache=True, fastmath=True, error_model="numpy", inline="always")
+def _inside(low, high, value, step, root_factor):
+    """Narrows a range of columns to those where a weight, `value` in column 0, is not negative."""
+    root = (value + EDGE) * root_factor
+    return (max(low, root), high) if step > 0 else (low, min(high, root))
+
+
+@numba.njit(cache=True, fastmath=True, error_model="numpy")
 def draw_triangles(points, depth, triangles, culled, ids, zbuffer):
     """Draws triangles into the buffers, where they are nearer than what is there.
 
@@ -120,21 +135,25 @@ def draw_triangles(points, depth, triangles, culled, ids, zbuffer):
         if left > right or top > bottom:
             continue
         a_0, a_x, a_y, b_0, b_x, b_y = _barycentric_planes(points, i, j, k, area)
-        z_x = a_x * (depth[i] - depth[k]) + b_x * (depth[j] - depth[k])
+        c_x = -a_x - b_x
+        a_i, b_i, c_i = _root_factor(a_x), _root_factor(b_x), _root_factor(c_x)
+        z_0, z_a, z_b = depth[k], depth[i] - depth[k], depth[j] - depth[k]
+        z_x = a_x * z_a + b_x * z_b
         for row in range(top, bottom + 1):
-            a = a_0 + a_y * np.float32(row) + a_x * np.float32(left)
-            b = b_0 + b_y * np.float32(row) + b_x * np.float32(left)
-            z = depth[k] + a * (depth[i] - depth[k]) + b * (depth[j] - depth[k])
-            for column in range(left, right + 1):
-                if a >= -EDGE and b >= -EDGE and a + b <= 1 + EDGE and z < zbuffer[row, column]:
+            a, b = a_0 + a_y * np.float32(row), b_0 + b_y * np.float32(row)
+            low, high = _inside(np.float32(left), np.float32(right), a, a_x, a_i)
+            low, high = _inside(low, high, b, b_x, b_i)
+            low, high = _inside(low, high, ONE - a - b, c_x, c_i)
+            first, last = int(np.ceil(low)), int(np.floor(high))
+            z = z_0 + a * z_a + b * z_b + z_x * np.float32(first)
+            for column in range(first, last + 1):
+                if z < zbuffer[row, column]:
                     zbuffer[row, column] = z
                     ids[row, column] = t
-                a += a_x
-                b += b_x
                 z += z_x
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy")
 def barycentrics_of(points, triangles, ids):
     """Returns the weights of the corners of each pixel's triangle, [h, w, 3] float32; 0 where there is none."""
     height, width = ids.shape
@@ -151,7 +170,7 @@ def barycentrics_of(points, triangles, ids):
     return weights
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy")
 def draw_depth(points, depth, triangles, zbuffer):
     """Draws only the depth of the triangles that face the viewer into `zbuffer` [h, w] (for shadows)."""
     height, width = zbuffer.shape
@@ -166,12 +185,12 @@ def draw_depth(points, depth, triangles, zbuffer):
             a_row, b_row = a_0 + a_y * np.float32(row), b_0 + b_y * np.float32(row)
             for column in range(left, right + 1):
                 a, b = a_row + a_x * np.float32(column), b_row + b_x * np.float32(column)
-                if a >= -EDGE and b >= -EDGE and a + b <= 1 + EDGE:
+                if min(a, b, ONE - a - b) >= -EDGE:
                     z = depth[k] + a * (depth[i] - depth[k]) + b * (depth[j] - depth[k])
                     zbuffer[row, column] = min(zbuffer[row, column], z)
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy")
 def draw_veil(points, depth, triangles, zbuffer, veil):
     """Marks in `veil` [h, w] bool where triangles lie in front of `zbuffer` [h, w]; both sides of them are seen."""
     height, width = zbuffer.shape
@@ -186,13 +205,13 @@ def draw_veil(points, depth, triangles, zbuffer, veil):
             a_row, b_row = a_0 + a_y * np.float32(row), b_0 + b_y * np.float32(row)
             for column in range(left, right + 1):
                 a, b = a_row + a_x * np.float32(column), b_row + b_x * np.float32(column)
-                if a >= -EDGE and b >= -EDGE and a + b <= 1 + EDGE:
+                if min(a, b, ONE - a - b) >= -EDGE:
                     z = depth[k] + a * (depth[i] - depth[k]) + b * (depth[j] - depth[k])
                     if z < zbuffer[row, column]:
                         veil[row, column] = True
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy")
 def draw_strands(points, depth, knots, thickness_px, first_id, ids, zbuffer):
     """Draws strands as lines that taper to the tip, where they are nearer than what is there.
 
@@ -209,6 +228,10 @@ def draw_strands(points, depth, knots, thickness_px, first_id, ids, zbuffer):
             p = start + k
             ax, ay, bx, by = points[p, 0], points[p, 1], points[p + 1, 0], points[p + 1, 1]
             if max(ax, bx) < 0 or max(ay, by) < 0 or min(ax, bx) >= width or min(ay, by) >= height:
+                continue
+            column, row = int((ax + bx) * HALF), int((ay + by) * HALF)
+            inside = 0 <= column < width and 0 <= row < height
+            if inside and (depth[p] + depth[p + 1]) * HALF > zbuffer[row, column] + HIDDEN:
                 continue
             dx, dy = bx - ax, by - ay
             half = (
@@ -238,7 +261,7 @@ def draw_strands(points, depth, knots, thickness_px, first_id, ids, zbuffer):
                         ids[row, column] = first_id + p
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy")
 def open_sky(zbuffer, supersampling, nearby, wide, background):
     """Returns how much of the sky each pixel sees [h, w] in [0, 1]: points behind the mean depth around are darker.
 
@@ -267,7 +290,7 @@ def open_sky(zbuffer, supersampling, nearby, wide, background):
     return small
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy")
 def _box_blur(picture, radius):
     """Returns [h, w] averaged over squares of 2 radius + 1 pixels; edges are repeated."""
     height, width = picture.shape

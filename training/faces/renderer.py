@@ -23,7 +23,7 @@ LANDMARKS = ("left_eye", "right_eye", "nose_tip", "left_mouth_corner", "right_mo
 """Order of landmarks; left and right as the viewer sees them."""
 VISIBLE_DEPTH = 0.06
 """A point is visible if it lies at most this much behind the z-buffer (mesh units)."""
-STRANDS_PER_PIXEL, STRAND_COVER = 28, 34.0
+STRANDS_PER_PIXEL, STRAND_COVER = 20, 27.0
 """Hair strands that are drawn per pixel of the picture's width, and how thick all are together, in pixels per pixel of
 width: small pictures have fewer and thicker strands."""
 
@@ -199,7 +199,7 @@ def _paint(head, identity, creases, scene, view, posed, points, distance, size_p
     face, rigid = np.empty((size_px, size_px), np.uint8), np.empty((size_px, size_px), np.uint8)
     shading.shade_pixels(
         ids, zbuffer, veil, supersampling, points, posed, normals, attributes, triangles, parts, worn.texture, count,
-        strand_colours, identity.surface[level], head.crease_maps[level], creases, _palette(identity),
+        strand_colours, identity.surface[level], head.crease_maps[level] @ creases, _palette(identity),
         identity.stripes, sky, lights, light_axes, shadow_map, posed[head.lips, 2].max(),
         np.float32(0.55 if identity.male else 0.85), scene.background, image, face, rigid,
     )  # fmt: skip

@@ -56,18 +56,18 @@ f32 = np.float32
 ONE, TWO = f32(1), f32(2)
 
 
-@numba.njit(cache=True, fastmath=True, inline="always")
+@numba.njit(cache=True, fastmath=True, error_model="numpy", inline="always")
 def _step(low, high, x):
     t = min(max((x - low) / (high - low), f32(0)), f32(1))
     return t * t * (f32(3) - f32(2) * t)
 
 
-@numba.njit(cache=True, fastmath=True, inline="always")
+@numba.njit(cache=True, fastmath=True, error_model="numpy", inline="always")
 def _bell(x):
     return np.exp(-x * x)
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy", inline="always")
 def _background(grid, height, width, row, column, colour):
     cells = grid.shape[0] - 1
     y, x = (row + f32(0.5)) / height * cells, (column + f32(0.5)) / width * cells
@@ -79,12 +79,11 @@ def _background(grid, height, width, row, column, colour):
         colour[q] = upper * (ONE - v) + lower * v
 
 
-@numba.njit(cache=True, fastmath=True)
-def _skin(at, normal, surface, creases, crease_depth, scale, palette, lights, stripes, albedo, shine):
+@numba.njit(cache=True, fastmath=True, error_model="numpy", inline="always")
+def _skin(at, normal, surface, furrows, scale, palette, lights, stripes, sample, albedo, shine):
     """Writes the colour of skin, brows, beard, lips, scalp and clothes, its `shine`, and the relief into `normal`."""
     x, y, z = at[0], at[1], at[2]
-    neckline = f32(5.95) - f32(0.35) * np.exp(-(x * x) * f32(2.78))
-    if y < neckline:
+    if y < f32(5.95) and y < f32(5.95) - f32(0.35) * np.exp(-(x * x) * f32(2.78)):
         wave = np.sin(stripes[0] * x + stripes[1] * y)
         share = _step(f32(-0.4), f32(0.4), wave) if stripes[2] > 0 else f32(0)
         rib = f32(0.9) + f32(0.1) * np.sin(x * f32(150))
@@ -104,36 +103,25 @@ def _skin(at, normal, surface, creases, crease_depth, scale, palette, lights, st
         i, j = int(u), int(v)
         s, r = u - f32(i), v - f32(j)
         w00, w01, w10, w11 = (ONE - s) * (ONE - r), s * (ONE - r), (ONE - s) * r, s * r
-        c00, c01, c10, c11 = f32(0), f32(0), f32(0), f32(0)
-        for q in range(8):
-            c00 += crease_depth[q] * creases[j, i, q]
-            c01 += crease_depth[q] * creases[j, i + 1, q]
-            c10 += crease_depth[q] * creases[j + 1, i, q]
-            c11 += crease_depth[q] * creases[j + 1, i + 1, q]
-        crease = (c00 * w00 + c01 * w01 + c10 * w10 + c11 * w11) * front
-        dark = np.exp(-crease * f32(0.16))
-        for q in range(3):
-            factor = (
+        groove = (
+            furrows[j, i] * w00 + furrows[j, i + 1] * w01 + furrows[j + 1, i] * w10 + furrows[j + 1, i + 1] * w11
+        ) * front
+        dark = ONE - f32(0.15) * groove
+        for q in range(CHANNELS - 1):
+            sample[q] = (
                 surface[j, i, q] * w00 + surface[j, i + 1, q] * w01
                 + surface[j + 1, i, q] * w10 + surface[j + 1, i + 1, q] * w11
             )  # fmt: skip
-            albedo[q] *= (ONE + (factor - 1) * front * (ONE - f32(0.6) * lip)) * (dark if q == 0 else dark * dark)
-        for q in range(CHANNELS):
-            if q == BROW or q == BEARD or q == OIL:
-                value = (
-                    surface[j, i, q] * w00 + surface[j, i + 1, q] * w01
-                    + surface[j + 1, i, q] * w10 + surface[j + 1, i + 1, q] * w11
-                ) * front  # fmt: skip
-                if q == BROW:
-                    brow = value
-                elif q == BEARD:
-                    beard = value
-                else:
-                    oil = value + f32(0.7) * (ONE - front)
-        h00 = surface[j, i, HEIGHT] - CREASE_HEIGHT * c00
-        h01 = surface[j, i + 1, HEIGHT] - CREASE_HEIGHT * c01
-        h10 = surface[j + 1, i, HEIGHT] - CREASE_HEIGHT * c10
-        h11 = surface[j + 1, i + 1, HEIGHT] - CREASE_HEIGHT * c11
+        for q in range(3):
+            albedo[q] *= (ONE + (sample[q] - ONE) * front * (ONE - f32(0.6) * lip)) * dark
+        albedo[1] *= dark
+        albedo[2] *= dark
+        brow, beard = sample[BROW] * front, sample[BEARD] * front
+        oil += (sample[OIL] - oil) * front
+        h00 = surface[j, i, HEIGHT] - CREASE_HEIGHT * furrows[j, i]
+        h01 = surface[j, i + 1, HEIGHT] - CREASE_HEIGHT * furrows[j, i + 1]
+        h10 = surface[j + 1, i, HEIGHT] - CREASE_HEIGHT * furrows[j + 1, i]
+        h11 = surface[j + 1, i + 1, HEIGHT] - CREASE_HEIGHT * furrows[j + 1, i + 1]
         slope_x = ((h01 - h00) * (ONE - r) + (h11 - h10) * r) * scale * front
         slope_y = ((h00 - h10) * (ONE - s) + (h01 - h11) * s) * scale * front
         if lip > 0:
@@ -165,7 +153,7 @@ def _skin(at, normal, surface, creases, crease_depth, scale, palette, lights, st
         albedo[q] = colour * (ONE - scalp) + palette[HAIR_COLOUR, q] * f32(0.6) * scalp
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy", inline="always")
 def _eye(at, normal, palette, albedo, shine):
     """Writes the colour of an eyeball: white, veins, limbus, iris, pupil; bulges the `normal` at the cornea."""
     side = f32(1) if at[0] > 0 else f32(-1)
@@ -188,7 +176,7 @@ def _eye(at, normal, palette, albedo, shine):
     shine[0], shine[1] = f32(1.0), f32(70)
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy", inline="always")
 def _tooth(at, palette, albedo, shine):
     """Writes the colour of teeth and gums."""
     x, y = abs(at[0]), at[1]
@@ -210,7 +198,7 @@ def _tooth(at, palette, albedo, shine):
     shine[0], shine[1] = f32(0.35), f32(40)
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy", inline="always")
 def _lit(px, py, pz, lights_axes, shadow_map):
     """Returns which share of the key light reaches a point."""
     size = shadow_map.shape[0]
@@ -227,7 +215,7 @@ def _lit(px, py, pz, lights_axes, shadow_map):
     return lit / f32(SHADOW_TAPS.shape[0])
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy")
 def light_strands(posed, shades, skull, colour, lights):
     """Returns the colours [p, 3] of hair strands (Kajiya and Kay 1989: highlights depend on the strand's direction).
 
@@ -267,10 +255,10 @@ def light_strands(posed, shades, skull, colour, lights):
     return colours
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy")
 def shade_pixels(
     ids, zbuffer, veil, supersampling, points, posed, normals, attributes, triangles, parts, texture, first_worn,
-    strand_colours, surface, creases, crease_depth, palette, stripes, sky, lights, light_axes, shadow_map,
+    strand_colours, surface, furrows, palette, stripes, sky, lights, light_axes, shadow_map,
     deepest_lip, lash, background, image, face, rigid,
 ):  # fmt: skip
     """Writes linear light into `image` [h, w, 3], and 1 into `face` and `rigid` [h, w] where most of a pixel is such.
@@ -281,7 +269,7 @@ def shade_pixels(
         points, posed, normals: of the vertices. attributes: [n, 8] canonical position and `LIPS` to `FACE`.
         triangles, parts: of head and things worn. texture: [m, 2] of the things worn; first_worn: their first vertex.
         strand_colours: [p, 3]; segment p has the number len(triangles) + p.
-        surface, creases: maps [mh, mw, 8]. crease_depth: [8].
+        surface: map [mh, mw, 8]. furrows: [mh, mw], the sum of the creases as deep as they are now.
         palette: colours. stripes: [3]. sky: [h, w], see `open_sky`. lights: colours and directions.
         light_axes, shadow_map: what the key light sees.
         deepest_lip: how far forward lips reach. lash: opacity of the lashes. background: grid of linear light.
@@ -293,7 +281,7 @@ def shade_pixels(
     scale = f32(PIXELS_PER_UNIT) * f32(surface.shape[1]) / f32(round(1.8 * PIXELS_PER_UNIT))
     at, normal = np.empty(ATTRIBUTES, np.float32), np.empty(3, np.float32)
     albedo, shine = np.empty(3, np.float32), np.empty(2, np.float32)
-    behind, total = np.empty(3, np.float32), np.empty(3, np.float32)
+    behind, total, sample_of_map = np.empty(3, np.float32), np.empty(3, np.float32), np.empty(CHANNELS, np.float32)
     done, sample_rows, sample_columns = (
         np.empty(samples, np.bool_),
         np.empty(samples, np.int64),
@@ -407,12 +395,12 @@ def shade_pixels(
                                 at,
                                 normal,
                                 surface,
-                                creases,
-                                crease_depth,
+                                furrows,
                                 scale,
                                 palette,
                                 lights,
                                 stripes,
+                                sample_of_map,
                                 albedo,
                                 shine,
                             )
@@ -474,7 +462,7 @@ def shade_pixels(
             rigid[row, column] = 1 if 2 * rigids > samples else 0
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy")
 def add_lenses(points, depth, lenses, texture, first_worn, zbuffer, supersampling, lights, phase, image):
     """Adds the reflections of spectacle lenses to `image` [h, w, 3]: a soft window, brighter towards the light."""
     height, width, _ = image.shape
