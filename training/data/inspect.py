@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 import tyro
 from PIL import Image, ImageDraw
 from tqdm import tqdm
@@ -153,6 +154,7 @@ def _light(record: Record) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """The command line; 0 all is readable, 1 some pictures are not, 2 the folder is laid out otherwise."""
     options = tyro.cli(Options, args=arguments, description=__doc__)
+    torch.set_num_threads(1)  # pictures are small: threads would only wait for each other
     try:
         data = read(options.path, options.layout, frames=options.frames, unmapped=options.unmapped)
         records = only(data.records, **parse_wanted(options.only))
@@ -160,11 +162,11 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error [{error.code}]: {error}", file=sys.stderr)
         return 2
     found = report(data, records)
-    print(json.dumps(found, indent=1) if options.json else text(found))
     if options.grid is not None:
         options.grid.parent.mkdir(parents=True, exist_ok=True)
         draw_grid(records).save(options.grid)
         print(options.grid, file=sys.stderr)
+    print(json.dumps(found, indent=1) if options.json else text(found))
     return 1 if found["unreadable"] else 0
 
 

@@ -1,6 +1,7 @@
 """Reads data sets: from a folder as its owners lay it out to records. No picture is opened."""
 
 import csv
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -109,7 +110,7 @@ def _top(path: Path, layout: Layout) -> Path:
     for _ in range(SEARCH_DEPTH + 1):
         found = [folder for folder in generation if _begins(folder, layout.levels)]
         tops += found
-        generation = [e for folder in generation if folder not in found for e in entries(folder) if e.is_dir()]
+        generation = [Path(e.path) for f in generation if f not in found for e in entries(f) if e.is_dir()]
     if len(tops) > 1:
         places = ", ".join(repr(str(top.relative_to(path))) for top in tops[:4])
         raise DataLayoutError(f"{str(path)!r} holds more than one {layout.title}: {places}. Name one of these folders.")
@@ -140,12 +141,12 @@ def _raw_records(top: Path, layout: Layout, left_out: Counter[str]) -> Iterator[
             match = last.match(entry.name)
             if match is not None and entry.is_file():
                 found_any = True
-                record = _record(entry, fields | match.groupdict(), layout)
+                record = _record(Path(entry.path), fields | match.groupdict(), layout)
                 if record is not None:
                     yield record
                 else:
                     left_out["picture without a label"] += 1
-            elif entry.is_dir() or entry.suffix.lower() in PICTURES:
+            elif _counts(entry):
                 left_out[f"not named like {last.example}"] += 1
     if not found_any:
         raise _missing(folders[0][0], layout, len(layout.levels) - 1)
@@ -158,10 +159,16 @@ def _below(folder: Path, fields: Fields, level: Level, left_out: Counter[str]) -
     for entry in entries(folder):
         match = level.match(entry.name)
         if match is not None and entry.is_dir():
-            again = entry / entry.name  # some copies were unpacked into a folder of the same name
-            yield (again if again.is_dir() else entry), fields | match.groupdict()
-        elif level.named and (entry.is_dir() or entry.suffix.lower() in PICTURES):
+            below = Path(entry.path)
+            again = below / entry.name  # some copies were unpacked into a folder of the same name
+            yield (again if again.is_dir() else below), fields | match.groupdict()
+        elif level.named and _counts(entry):
             left_out[f"not named like {level.example}"] += 1
+
+
+def _counts(entry: os.DirEntry[str]) -> bool:
+    """Whether somebody would miss it: folders and pictures, but not read-me files."""
+    return entry.is_dir() or Path(entry.name).suffix.lower() in PICTURES
 
 
 def _record(file: Path, groups: Mapping[str, str | None], layout: Layout) -> Record | None:
@@ -233,7 +240,7 @@ def _missing(folder: Path, layout: Layout, depth: int) -> DataLayoutError:
     kind = "file" if depth == len(layout.levels) - 1 else "folder"
     present = entries(folder)
     there = ", ".join(entry.name for entry in present[:8]) + (" ..." if len(present) > 8 else "") or "nothing"
-    video = next((entry for entry in present if entry.suffix.lower() in VIDEOS), None)
+    video = next((name for name in map(Path, (entry.name for entry in present)) if name.suffix.lower() in VIDEOS), None)
     hint = (
         f" Videos are read as frames in a folder of their name: "
         f"mkdir {video.stem} && ffmpeg -i {video.name} {video.stem}/%04d.png"

@@ -1,5 +1,6 @@
 """What a layout is: the levels of a data set's tree, and what is found at them."""
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -79,6 +80,7 @@ class Layout:
         return "/".join(level.example for level in self.levels)
 
 
-def entries(folder: Path) -> list[Path]:
+def entries(folder: Path) -> list[os.DirEntry[str]]:
     """What is in a folder, by name; hidden files are left out."""
-    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    with os.scandir(folder) as found:
+        return sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
