@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from .errors import ImageTooLargeError as ImageTooLargeError
     from .errors import IntensityError as IntensityError
     from .errors import InvalidImageError as InvalidImageError
+    from .errors import NoFaceError as NoFaceError
     from .errors import TerganError as TerganError
     from .errors import UnknownExpressionError as UnknownExpressionError
     from .errors import WeightsCorruptError as WeightsCorruptError
     from .errors import WeightsNotFoundError as WeightsNotFoundError
     from .model import TERGAN as TERGAN
     from .model import IdentityCode as IdentityCode
+    from .photo import PhotoEditor as PhotoEditor
     from .pipeline import FaceEditor as FaceEditor
     from .results import GeneratedFace as GeneratedFace
     from .results import Recognition as Recognition
@@ -31,6 +33,8 @@ _MODULE_OF = {
     "IntensityError": "errors",
     "InvalidImageError": "errors",
     "ModelConfig": "config",
+    "NoFaceError": "errors",
+    "PhotoEditor": "photo",
     "Recognition": "results",
     "TERGAN": "model",
     "TerganError": "errors",

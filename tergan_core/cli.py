@@ -9,7 +9,7 @@ import json as jsonlib
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
@@ -20,9 +20,12 @@ from tyro.conf import Positional, arg
 from .errors import TerganError
 
 if TYPE_CHECKING:
-    from .pipeline import FaceEditor
+    from .photo import PhotoEditor
 
 Task = Literal["transfer", "edit", "recognize"]
+
+
+Choice = Annotated[str, arg(metavar="{largest,all,NUMBER}")]
 
 
 @dataclass(frozen=True)
@@ -30,70 +33,103 @@ class Transfer:
     """Give one person the expression of another face."""
 
     identity: Path
-    """Picture of the face that the output shows."""
+    """Photo of who the output shows."""
 
     expression: Path
-    """Picture of the face whose expression is taken."""
+    """Photo of the face whose expression is taken."""
 
     out: Path
-    """File to write: .png, .jpg or .webp."""
+    """File to write: .png, .jpg or .webp; of an animation .gif, .webp or .png."""
 
     intensity: float = 1.0
     """0 leaves the face unchanged, 1 takes the whole expression, more exaggerates."""
 
+    faces: Choice = "largest"
+    """Which faces of the identity photo change; numbers count from 0, from left to right."""
+
+    align: bool = True
+    """Find and align the faces. Without it, both pictures are aligned faces already."""
+
+    all_frames: bool = False
+    """Change every frame of an animated identity picture, not the first alone."""
+
     def run(self, weights: str | None) -> int:
-        editor = _editor(weights)
-        result = editor.transfer(identity=self.identity, expression=self.expression, intensity=self.intensity)
-        _log(f"wrote {result.save(self.out)}")
-        return 0
+        return _redraw(self, self.identity, self.out, lambda photo: _editor(weights).transfer(
+            identity=photo, expression=self.expression, intensity=self.intensity, faces=_choice(self.faces),
+            align=self.align, errors="return",
+        ))  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Edit:
     """Give a face a named expression."""
 
-    face: Positional[Annotated[Path, arg(metavar="FACE")]]
-    """Picture of the face."""
+    photo: Positional[Annotated[Path, arg(metavar="PHOTO")]]
+    """Photo of the person."""
 
     to: str
     """Name of the expression, for example `happiness`."""
 
-    out: Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="(default: FACE-TO.png in this folder)")] = None
-    """File to write: .png, .jpg or .webp."""
+    out: Annotated[
+        Path | None, arg(metavar="PATH", help_behavior_hint="(default: PHOTO-TO in this folder, of PHOTO's kind)")
+    ] = None
+    """File to write: .png, .jpg or .webp; of an animation .gif, .webp or .png."""
 
     intensity: float = 1.0
     """0 leaves the face unchanged, 1 is the peak of the expression, more exaggerates."""
 
+    faces: Choice = "largest"
+    """Which faces of the photo change; numbers count from 0, from left to right."""
+
+    align: bool = True
+    """Find and align the faces. Without it, the picture is an aligned face already."""
+
+    all_frames: bool = False
+    """Change every frame of an animation, not the first alone."""
+
     def run(self, weights: str | None) -> int:
-        result = _editor(weights).edit(self.face, self.to, self.intensity)
-        _log(f"wrote {result.save(self.out or f'{self.face.stem}-{self.to}.png')}")
-        return 0
+        kinds = (".gif", ".webp", ".png") if self.all_frames else (".png", ".jpg", ".jpeg", ".webp")
+        suffix = self.photo.suffix.lower() if self.photo.suffix.lower() in kinds else ".png"
+        out = self.out or Path(f"{self.photo.stem}-{self.to}{suffix}")
+        return _redraw(self, self.photo, out, lambda photo: _editor(weights).edit(
+            photo, self.to, self.intensity, faces=_choice(self.faces), align=self.align, errors="return"
+        ))  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Recognize:
     """Say which expression each face shows."""
 
-    faces: Positional[Annotated[tuple[Path, ...], arg(metavar="FACE [FACE ...]", help_behavior_hint="(at least one)")]]
-    """Pictures of faces."""
+    photos: Positional[
+        Annotated[tuple[Path, ...], arg(metavar="PHOTO [PHOTO ...]", help_behavior_hint="(at least one)")]
+    ]
+    """Photos of people."""
+
+    faces: Choice = "all"
+    """Which faces of each photo are read; numbers count from 0, from left to right."""
+
+    align: bool = True
+    """Find and align the faces. Without it, the pictures are aligned faces already."""
 
     json: bool = False
-    """Print a JSON list with all probabilities and face units."""
+    """Print a JSON list with all probabilities, face units and places."""
 
     def run(self, weights: str | None) -> int:
-        if not self.faces:
-            _log("error [usage]: recognize needs at least one FACE; see tergan recognize --help")
+        if not self.photos:
+            _log("error [usage]: recognize needs at least one PHOTO; see tergan recognize --help")
             return 2
-        results = _editor(weights).recognize(list(self.faces), errors="return")
+        editor = _editor(weights)
+        results = editor.recognize(list(self.photos), faces=_choice(self.faces), align=self.align, errors="return")
         rows: list[dict[str, Any]] = []
-        for face, result in zip(self.faces, results, strict=True):
+        for photo, result in zip(self.photos, results, strict=True):
             if isinstance(result, TerganError):
                 _log(_line(result))
-                rows.append({"face": str(face), "error": {"code": result.code, "message": str(result)}})
+                rows.append({"photo": str(photo), "error": {"code": result.code, "message": str(result)}})
                 continue
-            rows.append({"face": str(face), **result.to_dict()})
-            if not self.json:
-                print(f"{face}\t{result.label}\t{result.probabilities[result.label]:.3f}")
+            for number, face in enumerate(result):
+                rows.append({"photo": str(photo), "face": number, **face.to_dict()})
+                if not self.json:
+                    print(f"{photo}\t{number}\t{face.label}\t{face.probabilities[face.label]:.3f}")
         if self.json:
             print(jsonlib.dumps(rows, indent=2))
         return int(any("error" in row for row in rows))
@@ -166,10 +202,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _editor(weights: str | None) -> "FaceEditor":
-    from .pipeline import FaceEditor
+def _editor(weights: str | None) -> "PhotoEditor":
+    from .photo import PhotoEditor
 
-    return FaceEditor.load(weights) if weights else FaceEditor.load()
+    return PhotoEditor.load(weights) if weights else PhotoEditor.load()
+
+
+def _choice(faces: str) -> str | int:
+    return int(faces) if faces.isdecimal() else faces
+
+
+def _redraw(options: "Edit | Transfer", photo: Path, out: Path, draw: Callable[[Any], Any]) -> int:
+    """Changes one picture, or all frames of an animation, and writes the result."""
+    if not options.all_frames:
+        result = draw(photo)
+        if isinstance(result, TerganError):
+            raise result
+        _log(f"wrote {result.save(out)}")
+        return 0
+    from .errors import NoFaceError
+    from .images import frames, save_frames
+
+    pictures, durations_ms = frames(photo)
+    results = draw(pictures)
+    if failure := next((r for r in results if isinstance(r, TerganError) and not isinstance(r, NoFaceError)), None):
+        raise failure
+    if all(isinstance(result, NoFaceError) for result in results):
+        raise results[0]
+    kept = [number for number, result in enumerate(results) if isinstance(result, NoFaceError)]
+    if kept:
+        _log(f"no face in {len(kept)} of {len(pictures)} frames, which stay as they are: {kept}")
+    made = [p if isinstance(r, NoFaceError) else r.image for p, r in zip(pictures, results, strict=True)]
+    _log(f"wrote {save_frames(made, durations_ms, out)}")
+    return int(bool(kept))
 
 
 def _log(line: str) -> None:

@@ -41,13 +41,13 @@ class IdentityCode(NamedTuple):
 
 
 class Drawing(NamedTuple):
-    """What `WarpDecoder` did: `image = mask * warped + (1 - mask) * drawn`."""
+    """What a decoder did. `WarpDecoder`: `image = mask * warped + (1 - mask) * drawn`; others have an image alone."""
 
     image: Float[Tensor, "b 3 h w"]
-    flow: Float[Tensor, "b 2 h w"]
-    mask: Float[Tensor, "b 1 h w"]
-    warped: Float[Tensor, "b 3 h w"]
-    drawn: Float[Tensor, "b 3 h w"]
+    flow: Float[Tensor, "b 2 h w"] | None = None
+    mask: Float[Tensor, "b 1 h w"] | None = None
+    warped: Float[Tensor, "b 3 h w"] | None = None
+    drawn: Float[Tensor, "b 3 h w"] | None = None
 
 
 class AdaptiveBlock(nn.Module):
@@ -72,7 +72,7 @@ class AdaptiveBlock(nn.Module):
 
 
 def _upsample(x: Tensor) -> Tensor:
-    return repeat(x, "b c h w -> b c (h p) (w q)", p=2, q=2)
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
 def _condition(width_in: int, width: int = 128) -> nn.Module:
@@ -123,19 +123,16 @@ class WarpDecoder(nn.Module):
             x = _upsample(x)
             seen = [identity.maps[index]] if index is not None else []
             if x.shape[-1] * 2 == image.shape[-1]:
-                seen.append(rearrange(image, "b c (h p) (w q) -> b (c p q) h w", p=2, q=2))
+                seen.append(F.pixel_unshuffle(image, 2))
             if seen:
                 x = torch.cat([x, skip(torch.cat(seen, dim=1))], dim=1)
             x = block(x, condition)
         flow = 0.1 * F.interpolate(self.to_flow(x), scale_factor=2.0, mode="bilinear", align_corners=False)
         warped = warp(image, flow)
-        fine = rearrange(F.silu(self.to_subpixels(x)), "b (c p q) h w -> b c (h p) (w q)", p=2, q=2)
+        fine = F.silu(F.pixel_shuffle(self.to_subpixels(x), 2))
         pixels = self.to_pixels(torch.cat([fine, warped], dim=1))
         mask, drawn = torch.sigmoid(pixels[:, :1] + 2.0), torch.sigmoid(pixels[:, 1:])
         return Drawing(mask * warped + (1 - mask) * drawn, flow, mask, warped, drawn)
-
-    def forward(self, identity: IdentityCode, expression: Float[Tensor, "b d"]) -> Float[Tensor, "b 3 h w"]:
-        return self.draw(identity, expression).image
 
 
 def warp(image: Float[Tensor, "b c h w"], flow: Float[Tensor, "b 2 h w"]) -> Float[Tensor, "b c h w"]:
@@ -169,13 +166,14 @@ class VectorDecoder(nn.Module):
             self.blocks.append(AdaptiveBlock(width_in, width, 128))
         self.to_pixels = nn.Conv2d(width, 3, 3, padding=1)
 
-    def forward(self, identity: IdentityCode, expression: Float[Tensor, "b d"]) -> Float[Tensor, "b 3 h w"]:
+    def draw(self, identity: IdentityCode, expression: Float[Tensor, "b d"]) -> Drawing:
+        """The face."""
         codes = torch.cat([identity.embedding, expression], dim=1)
         condition = self.condition(codes)
         x = rearrange(self.entry(codes), "b (c h w) -> b c h w", h=self.side, w=self.side)
         for block in self.blocks:
             x = block(_upsample(x), condition)
-        return torch.sigmoid(self.to_pixels(x))
+        return Drawing(torch.sigmoid(self.to_pixels(x)))
 
 
-DECODERS = {"warp": WarpDecoder, "vector": VectorDecoder}
+DECODERS: dict[str, type[WarpDecoder] | type[VectorDecoder]] = {"warp": WarpDecoder, "vector": VectorDecoder}

@@ -5,6 +5,8 @@ All ways to hand in the same picture give the same tensor to the bit. Sizes are 
 
 import io
 import os
+from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 import PIL.Image
@@ -50,9 +52,27 @@ def to_tensor(image: ImageInput, *, name: str = "image") -> Float[Tensor, "3 h w
     >>> to_tensor(np.full((2, 3, 3), 255, np.uint8)).shape
     torch.Size([3, 2, 3])
     """
+    if _is_float(image):
+        return _checked_floats(image, name)
+    pixels = torch.from_numpy(to_pixels(image, name=name))
+    return rearrange(pixels, "h w c -> c h w").contiguous().float().div_(255)
+
+
+def to_pixels(image: ImageInput, *, name: str = "image") -> UInt8[np.ndarray, "h w 3"]:
+    """The picture as upright RGB of 8 bits: what `to_tensor` gives, times 255, in a quarter of the memory.
+
+    Args:
+        image, name: as `to_tensor`; floats are rounded.
+
+    Raises:
+        InvalidImageError, ImageTooLargeError: as `to_tensor`.
+
+    >>> to_pixels(torch.ones(3, 2, 4)).shape
+    (2, 4, 3)
+    """
+    if _is_float(image):
+        return to_array(_checked_floats(image, name))
     if isinstance(image, np.ndarray | Tensor):
-        if image.dtype not in (np.uint8, torch.uint8):
-            return _checked_floats(image, name)
         picture = _picture_of_array(np.asarray(image.cpu() if isinstance(image, Tensor) else image), name)
     elif isinstance(image, PIL.Image.Image):
         picture = image
@@ -60,8 +80,7 @@ def to_tensor(image: ImageInput, *, name: str = "image") -> Float[Tensor, "3 h w
         if isinstance(image, str | os.PathLike):
             name = f"{name} {os.fspath(image)!r}"
         picture = _open(_bytes(image, name), name)
-    pixels = torch.from_numpy(np.array(_upright_rgb(picture, name)))
-    return rearrange(pixels, "h w c -> c h w").contiguous().float().div_(255)
+    return np.array(_upright_rgb(picture, name))
 
 
 def face_tensor(image: ImageInput, size_px: int, *, name: str = "face") -> Float[Tensor, "3 s s"]:
@@ -81,6 +100,53 @@ def face_tensor(image: ImageInput, size_px: int, *, name: str = "face") -> Float
     if side != size_px:
         square = torch.nn.functional.interpolate(square, (size_px, size_px), mode="bicubic", antialias=True).clamp(0, 1)
     return square[0]
+
+
+def frames(image: ImageInput, *, name: str = "image") -> tuple[list[UInt8[np.ndarray, "h w 3"]], list[int]]:
+    """All frames of an animated GIF, WebP or PNG as `to_pixels` gives them, and how long each is shown, in ms.
+
+    Args:
+        image: a path, bytes, or a binary file; a picture that does not move is one frame.
+        name: what error messages call the picture.
+
+    Raises:
+        InvalidImageError, ImageTooLargeError: as `to_tensor`; all frames together may have `MAX_PIXELS` pixels.
+    """
+    if isinstance(image, str | os.PathLike):
+        name = f"{name} {os.fspath(image)!r}"
+    animation = _open(_bytes(image, name), name)
+    count = getattr(animation, "n_frames", 1)
+    if count * animation.width * animation.height > MAX_PIXELS:
+        raise ImageTooLargeError(
+            f"{name} has {count} frames of {animation.width}x{animation.height} pixels; accepted: at most "
+            f"{MAX_PIXELS} pixels in all. Scale it down, or cut it."
+        )
+    pictures, durations_ms = [], []
+    for number in range(count):
+        try:
+            animation.seek(number)
+        except Exception as error:  # Pillow's parsers raise whatever the bytes lead them to
+            raise InvalidImageError(f"{name} is truncated or damaged at frame {number}: {error}.") from error
+        pictures.append(np.array(_upright_rgb(animation.copy(), name)))
+        durations_ms.append(int(animation.info.get("duration") or 100))
+    return pictures, durations_ms
+
+
+def save_frames(pictures: list[UInt8[np.ndarray, "h w 3"]], durations_ms: list[int], path: str | os.PathLike) -> Path:
+    """Writes an animation as GIF, WebP or PNG, by the suffix, and returns the path.
+
+    Raises:
+        UnsupportedMediaTypeError: the suffix is none of .gif, .webp, .png.
+        OSError: the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (".gif", ".webp", ".png"):
+        raise UnsupportedMediaTypeError(
+            f"cannot save the animation {os.fspath(path)!r}; accepted suffixes: .gif, .webp, .png."
+        )
+    first, *others = [PIL.Image.fromarray(picture) for picture in pictures]
+    first.save(path, save_all=True, append_images=others, duration=durations_ms, loop=0)
+    return path
 
 
 def to_array(image: Float[Tensor, "3 h w"]) -> UInt8[np.ndarray, "h w 3"]:
@@ -116,6 +182,11 @@ def encode(image: UInt8[np.ndarray, "h w 3"], format: str = "png", quality: int 
     file = io.BytesIO()
     PIL.Image.fromarray(image).save(file, format, **options)
     return file.getvalue()
+
+
+def _is_float(image: ImageInput) -> TypeGuard[np.ndarray | Tensor]:
+    """Whether it is an array or a tensor of anything but bytes; what is no float is refused later."""
+    return isinstance(image, np.ndarray | Tensor) and image.dtype not in (np.uint8, torch.uint8)
 
 
 def _checked_floats(image: np.ndarray | Tensor, name: str) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .backbone import Backbone
 from .config import ModelConfig
-from .decoder import DECODERS, IdentityCode
+from .decoder import DECODERS, Drawing, IdentityCode, VectorDecoder, WarpDecoder
 
 
 class TERGAN(nn.Module):
@@ -53,7 +53,9 @@ class TERGAN(nn.Module):
         self.classifier = nn.Sequential(
             nn.Linear(config.expression_width, 64), nn.SiLU(), nn.Linear(64, len(config.expressions))
         )
-        self.decoder = DECODERS[config.decoder](config, self.identity_encoder.channels, self.identity_encoder.strides)
+        self.decoder: WarpDecoder | VectorDecoder = DECODERS[config.decoder](
+            config, self.identity_encoder.channels, self.identity_encoder.strides
+        )
         self.register_buffer("prototypes", torch.zeros(len(config.expressions), config.expression_width))
 
     def encode_expression(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
@@ -67,7 +69,11 @@ class TERGAN(nn.Module):
 
     def decode(self, identity: IdentityCode, expression: Float[Tensor, "b d"]) -> Float[Tensor, "b 3 h w"]:
         """The person of `identity` with the expression of a code; a face in [0, 1]."""
-        return self.decoder(identity, expression)
+        return self.draw(identity, expression).image
+
+    def draw(self, identity: IdentityCode, expression: Float[Tensor, "b d"]) -> Drawing:
+        """As `decode`, with the parts that the face is made of, where the decoder has any."""
+        return self.decoder.draw(identity, expression)
 
     def classify(self, expression: Float[Tensor, "b d"]) -> Float[Tensor, "b k"]:
         """Logits over `config.expressions` for expression codes."""

@@ -308,10 +308,11 @@ class FaceEditor:
         identity = IdentityCode.concatenate(people)
         strength = torch.tensor(intensities, device=self._device)
         code = self.model.blend(identity.expression, torch.stack(list(wanted)), strength)
-        faces = self.model.decode(identity, code)
+        drawing = self.model.draw(identity, code)
+        flows = [None] * len(people) if drawing.flow is None else list(drawing.flow.float().cpu().numpy())
         return [
-            GeneratedFace(to_array(face), task, name, intensity)
-            for face, name, intensity in zip(faces, names, intensities, strict=True)
+            GeneratedFace(to_array(face), task, name, intensity, flow)
+            for face, name, intensity, flow in zip(drawing.image, names, intensities, flows, strict=True)
         ]
 
     def _classify(self, codes: list[Tensor]) -> list[Recognition]:

@@ -9,12 +9,15 @@ from typing import Any, Literal
 
 import numpy as np
 import PIL.Image
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from .errors import UnsupportedMediaTypeError
 from .images import encode
 
 _FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
+
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom in pixels of a photo."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +37,50 @@ class Recognition:
     units: dict[str, float]
     """Activation of each face unit, 0 = rest, 1 = full; empty if the model has none."""
 
+    box: Box | None = None
+    """Where the face is in the photo; None if a face was given and no photo."""
+
     def to_dict(self) -> dict[str, Any]:
-        """The result as plain values, ready for JSON."""
-        return dataclasses.asdict(self)
+        """The result as plain values, ready for JSON; without `box` if there is none."""
+        values = dataclasses.asdict(self)
+        return values if self.box else {name: value for name, value in values.items() if name != "box"}
+
+
+class _Picture:
+    """What all results with an image can do."""
+
+    image: UInt8[np.ndarray, "h w 3"]
+
+    def pil(self) -> PIL.Image.Image:
+        """The image as a PIL image."""
+        return PIL.Image.fromarray(self.image)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Writes the image as PNG, JPEG or WebP, by the suffix, and returns the path.
+
+        Raises:
+            UnsupportedMediaTypeError: the suffix is none of .png, .jpg, .jpeg, .webp.
+            OSError: the file cannot be written.
+        """
+        path = Path(path)
+        format = _FORMATS.get(path.suffix.lower())
+        if format is None:
+            raise UnsupportedMediaTypeError(
+                f"cannot save {os.fspath(path)!r}: its suffix is {path.suffix!r}; accepted: {', '.join(_FORMATS)}."
+            )
+        path.write_bytes(encode(self.image, format))
+        return path
+
+    def _repr_png_(self) -> bytes:
+        """What notebooks show."""
+        return encode(self.image)
+
+    def _png_base64(self) -> str:
+        return base64.b64encode(self._repr_png_()).decode()
 
 
 @dataclass(frozen=True, eq=False)
-class GeneratedFace:
+class GeneratedFace(_Picture):
     """A face that the network drew.
 
     >>> GeneratedFace(np.zeros((4, 4, 3), np.uint8), "edit", "happiness", 0.8).pil().size
@@ -59,31 +99,35 @@ class GeneratedFace:
     intensity: float
     """0 = unchanged, 1 = the peak of the expression."""
 
-    def pil(self) -> PIL.Image.Image:
-        """The face as a PIL image."""
-        return PIL.Image.fromarray(self.image)
-
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Writes the face as PNG, JPEG or WebP, by the suffix, and returns the path.
-
-        Raises:
-            UnsupportedMediaTypeError: the suffix is none of .png, .jpg, .jpeg, .webp.
-            OSError: the file cannot be written.
-        """
-        path = Path(path)
-        format = _FORMATS.get(path.suffix.lower())
-        if format is None:
-            raise UnsupportedMediaTypeError(
-                f"cannot save {os.fspath(path)!r}: its suffix is {path.suffix!r}; accepted: {', '.join(_FORMATS)}."
-            )
-        path.write_bytes(encode(self.image, format))
-        return path
+    flow: Float[np.ndarray, "2 h w"] | None = field(default=None, repr=False)
+    """How the pixels of the identity image moved (see `decoder.warp`); None if the decoder does not move any."""
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain values, ready for JSON; `image` is a PNG in base64."""
-        image = base64.b64encode(self._repr_png_()).decode()
-        return {"task": self.task, "to": self.to, "intensity": self.intensity, "image": image}
+        return {"task": self.task, "to": self.to, "intensity": self.intensity, "image": self._png_base64()}
 
-    def _repr_png_(self) -> bytes:
-        """What notebooks show."""
-        return encode(self.image)
+
+@dataclass(frozen=True, eq=False)
+class EditedPhoto(_Picture):
+    """A photo with other expressions on its faces.
+
+    >>> EditedPhoto(np.zeros((4, 4, 3), np.uint8), (), ()).pil().size
+    (4, 4)
+    """
+
+    image: UInt8[np.ndarray, "h w 3"] = field(repr=False)
+    """RGB pixels, as many as the photo had."""
+
+    faces: tuple[GeneratedFace, ...]
+    """What was pasted in, as the network drew it."""
+
+    boxes: tuple[Box, ...]
+    """Where each of `faces` is in the photo."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain values, ready for JSON; `image` is a PNG in base64."""
+        faces = [
+            {"task": face.task, "to": face.to, "intensity": face.intensity, "box": list(box)}
+            for face, box in zip(self.faces, self.boxes, strict=True)
+        ]
+        return {"faces": faces, "image": self._png_base64()}

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tergan_core import FaceEditor, cli
-from tergan_core.images import encode
+from tergan_core.images import encode, frames, save_frames
 
 
 @pytest.fixture
@@ -45,8 +45,9 @@ def pixels(path: Path | str) -> np.ndarray:
 
 def test_transfer_writes_what_the_library_draws(run, folder, tiny_editor):
     status, out, err = run(
-        "transfer", "--identity", "a.png", "--expression", "b.png", "--intensity", "0.5", "--out", "c.png"
-    )
+        "transfer", "--identity", "a.png", "--expression", "b.png", "--intensity", "0.5", "--out", "c.png",
+        "--no-align",
+    )  # fmt: skip
     assert (status, out, err) == (0, "", "wrote c.png\n")
     assert np.array_equal(
         pixels("c.png"), tiny_editor.transfer(identity="a.png", expression="b.png", intensity=0.5).image
@@ -54,44 +55,44 @@ def test_transfer_writes_what_the_library_draws(run, folder, tiny_editor):
 
 
 def test_edit_writes_what_the_library_draws(run, folder, tiny_editor):
-    status, out, err = run("edit", "a.png", "--to", "happiness", "--intensity", ".8", "--out", "c.webp")
+    status, out, err = run("edit", "a.png", "--to", "happiness", "--intensity", ".8", "--out", "c.webp", "--no-align")
     assert (status, out, err) == (0, "", "wrote c.webp\n")
-    status, out, err = run("edit", "a.png", "--to", "happiness")
+    status, out, err = run("edit", "a.png", "--to", "happiness", "--no-align")
     assert (status, out, err) == (0, "", "wrote a-happiness.png\n")
     assert np.array_equal(pixels("a-happiness.png"), tiny_editor.edit("a.png", "happiness").image)
 
 
 def test_recognize_prints_one_line_for_each_face(run, folder, tiny_editor):
-    status, out, err = run("recognize", "a.png", "b.png")
+    status, out, err = run("recognize", "a.png", "b.png", "--no-align")
     assert (status, err) == (0, "")
     rows = [line.split("\t") for line in out.splitlines()]
-    for (_, label, probability), result in zip(rows, tiny_editor.recognize(["a.png", "b.png"]), strict=True):
+    for (_, _, label, probability), result in zip(rows, tiny_editor.recognize(["a.png", "b.png"]), strict=True):
         assert label == result.label and float(probability) == pytest.approx(result.probabilities[label], abs=1e-3)
     assert [row[0] for row in rows] == ["a.png", "b.png"]
 
 
 def test_recognize_goes_on_after_a_bad_face_and_says_so_by_its_status(run, folder):
-    status, out, err = run("recognize", "a.png", "text.png", "b.png")
+    status, out, err = run("recognize", "a.png", "text.png", "b.png", "--no-align")
     assert status == 1 and len(out.splitlines()) == 2
-    assert err.startswith("error [invalid_image]: face[1] 'text.png' is not a picture") and len(err.splitlines()) == 1
+    assert err.startswith("error [invalid_image]: photo[1] 'text.png' is not a picture") and len(err.splitlines()) == 1
 
 
 def test_recognize_prints_json(run, folder, tiny_editor):
-    status, out, _ = run("recognize", "a.png", "empty.png", "--json")
+    status, out, _ = run("recognize", "a.png", "empty.png", "--json", "--no-align")
     good, bad = json.loads(out)
     assert status == 1
-    assert good == {"face": "a.png", **tiny_editor.recognize("a.png").to_dict()}
+    assert good == {"photo": "a.png", "face": 0, **tiny_editor.recognize("a.png").to_dict()}
     assert bad["error"]["code"] == "invalid_image" and "is empty" in bad["error"]["message"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        ("edit text.png --to fear", "error [invalid_image]: face 'text.png' is not a picture"),
-        ("edit truncated.png --to fear", "error [invalid_image]: face 'truncated.png' is truncated or damaged"),
-        ("edit empty.png --to fear", "error [invalid_image]: face 'empty.png' is empty (0 bytes)"),
-        ("edit none.png --to fear", "error [invalid_image]: face 'none.png' cannot be read: No such file"),
-        ("edit huge.png --to fear", "error [image_too_large]: face 'huge.png' has far more than 40000000 pixels"),
+        ("edit text.png --to fear", "error [invalid_image]: photo 'text.png' is not a picture"),
+        ("edit truncated.png --to fear", "error [invalid_image]: photo 'truncated.png' is truncated or damaged"),
+        ("edit empty.png --to fear", "error [invalid_image]: photo 'empty.png' is empty (0 bytes)"),
+        ("edit none.png --to fear", "error [invalid_image]: photo 'none.png' cannot be read: No such file"),
+        ("edit huge.png --to fear", "error [image_too_large]: photo 'huge.png' has far more than 40000000 pixels"),
         ("edit a.png --to joy", "error [unknown_expression]: to is 'joy', which this model does not have. Known"),
         (
             "edit a.png --to fear --intensity 9",
@@ -106,7 +107,7 @@ def test_recognize_prints_json(run, folder, tiny_editor):
 )
 def test_bad_input_gives_one_line_and_status_1(run, folder, arguments, error):
     before = sorted(folder.iterdir())
-    status, out, err = run(*arguments.split())
+    status, out, err = run(*arguments.split(), "--no-align")
     assert (status, out) == (1, "")
     assert err.startswith(error) and err.count("\n") == 1
     assert sorted(folder.iterdir()) == before
@@ -181,14 +182,15 @@ def test_recognize_without_a_face_gives_status_2(run):
 
 
 def test_weights_are_understood_before_the_command_too(tiny_folder, folder, capsys):
-    assert cli.main(["--weights", str(tiny_folder), "recognize", "a.png"]) == 0
+    assert cli.main(["--weights", str(tiny_folder), "recognize", "a.png", "--no-align"]) == 0
 
 
 def test_without_weights_the_shipped_ones_are_taken(run, folder, tiny_model, monkeypatch):
     sources = []
-    monkeypatch.setattr(FaceEditor, "load", lambda *source: sources.append(source) or FaceEditor(tiny_model))
-    assert run("recognize", "a.png", weights=None)[0] == 0
-    assert sources == [()]
+    load = lambda source, **_: sources.append(source) or FaceEditor(tiny_model)  # noqa: E731
+    monkeypatch.setattr(FaceEditor, "load", load)
+    assert run("recognize", "a.png", "--no-align", weights=None)[0] == 0
+    assert sources == ["tergan-s"]
 
 
 @pytest.mark.parametrize("task", ["all", "transfer", "edit", "recognize"])
@@ -233,3 +235,25 @@ def test_doctor_finds_missing_extras_and_names_the_pip_line(run, monkeypatch):
 def test_doctor_fails_when_the_weights_do(run, tmp_path):
     status, out, _ = run("doctor", "--json", weights=tmp_path / "nowhere")
     assert status == 1 and json.loads(out)["weights"]["error"] == "weights_not_found"
+
+
+@pytest.fixture
+def animation(folder) -> Path:
+    from skimage.data import astronaut
+
+    frames = [astronaut(), np.full_like(astronaut(), 90), astronaut()[:, ::-1].copy()]
+    return save_frames(frames, [40, 80, 120], folder / "film.gif")
+
+
+def test_all_frames_of_an_animation_are_edited_and_faceless_ones_stay(run, animation):
+    status, _, err = run("edit", "film.gif", "--to", "happiness", "--all-frames")
+    assert status == 1 and "no face in 1 of 3 frames, which stay as they are: [1]" in err
+    before, after = frames(animation)[0], frames("film-happiness.gif")
+    assert after[1] == [40, 80, 120]
+    assert [np.array_equal(one, other) for one, other in zip(before, after[0], strict=True)] == [False, True, False]
+
+
+def test_of_an_animation_the_first_frame_is_edited(run, animation):
+    status, _, err = run("edit", "film.gif", "--to", "happiness")
+    assert (status, err) == (0, "wrote film-happiness.png\n")
+    assert pixels("film-happiness.png").shape == (512, 512, 3)

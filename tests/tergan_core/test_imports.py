@@ -27,9 +27,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "model": BELOW_MODEL,
     "weights": BELOW_MODEL | {"model"},
     "pipeline": BELOW_MODEL | {"model", "weights"},
+    "detect": {"errors"},
+    "photo": BELOW_MODEL | {"model", "weights", "pipeline", "detect"},
     "packing": {"errors", "config", "weights"},
     "serving": BELOW_MODEL | {"model", "weights", "pipeline"},
-    "cli": BELOW_MODEL | {"model", "weights", "pipeline", "packing", "serving"},
+    "cli": BELOW_MODEL | {"model", "weights", "pipeline", "packing", "serving", "photo"},
 }
 CLONE_ONLY = {"handlers", "model_archives", "training", "benchmarks", "tests"}
 

@@ -1,0 +1,52 @@
+"""Faces are found where they are; the five points agree with what a person reads off the picture."""
+
+import numpy as np
+import PIL.Image
+import pytest
+from skimage.data import astronaut
+
+from tergan_core import detect
+from tergan_core.detect import MediaPipeDetector
+from tergan_core.errors import ConfigError, MissingExtraError
+
+BY_EYE = np.array([[203.8, 100.5], [247.0, 103.0], [224.5, 126.3], [205.0, 141.5], [243.5, 142.0]])
+"""The astronaut's eyes, nose tip and corners of the mouth, measured by hand."""
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return MediaPipeDetector()
+
+
+def test_the_five_points_lie_where_a_person_sees_them(detector):
+    (face,) = detector.detect(astronaut())
+    assert np.abs(face.landmarks - BY_EYE).max() < 6
+    left, top, right, bottom = face.box
+    assert (left < BY_EYE[:, 0]).all() and (BY_EYE[:, 0] < right).all()
+    assert (top < BY_EYE[:, 1]).all() and (BY_EYE[:, 1] < bottom).all()
+
+
+def test_small_faces_of_a_large_photo_are_found_in_its_tiles(detector):
+    photo = np.full((1500, 2000, 3), 128, np.uint8)
+    for place in (100, 1200):
+        photo[750:1450, place : place + 700] = np.asarray(PIL.Image.fromarray(astronaut()).resize((700, 700)))
+    found = sorted(detector.detect(photo), key=lambda face: face.box[0])
+    assert len(found) == 2
+    for face, place in zip(found, (100, 1200), strict=True):
+        assert np.abs(face.landmarks - (BY_EYE * 700 / 512 + [place, 750])).max() < 8
+
+
+def test_no_face_is_an_empty_list(detector):
+    assert detector.detect(np.full((64, 80, 3), 128, np.uint8)) == []
+
+
+def test_without_the_extra_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(detect.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'tergan-core\[photos\]'"):
+        MediaPipeDetector()
+
+
+@pytest.mark.parametrize("arguments", [{"max_faces": 0}, {"min_confidence": 0.0}, {"min_confidence": 1.5}])
+def test_bad_settings_are_refused(arguments):
+    with pytest.raises(ConfigError, match="accepted: at least 1, and 0 to 1"):
+        MediaPipeDetector(**arguments)
