@@ -6,6 +6,7 @@
 import argparse
 import os
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ from tqdm import tqdm
 
 from training.faces.expression import EXPRESSIONS, UNITS, sample_pool
 from training.faces.face_set import SPLITS, FaceSet
+from training.faces.renderer import RENDERER_VERSION
 from training.faces.resumable import claim, run_tasks
+from training.faces.variety import FULL, Variety
 
 FORMAT_VERSION = 1
 PEOPLE_PER_SHARD = 4
@@ -30,6 +33,7 @@ def write_pairs(
     seed: int = 0,
     workers: int = 1,
     flows: bool = False,
+    variety: Variety = FULL,
 ) -> Path:
     """Renders pairs (one person, one scene, two expressions) into a folder; the same call again resumes.
 
@@ -46,9 +50,10 @@ def write_pairs(
         seed: chooses scenes, pool and pairing.
         workers: processes; 1 renders in this one.
         flows: also keep the flow both ways (float16, four times the size of the images).
+        variety: how much everything beside person and expression varies.
 
     Raises:
-        ValueError: an argument is out of range, or the folder holds another cache.
+        ValueError: an argument is out of range, or the folder holds another cache, or one of an older renderer.
     """
     path = Path(path)
     FaceSet(split, people, size_px, seed)
@@ -66,6 +71,8 @@ def write_pairs(
         size_px=size_px,
         seed=seed,
         flows=flows,
+        renderer_version=RENDERER_VERSION,
+        variety={**asdict(variety), "illuminations": list(variety.illuminations)},
     )
     claim(path, plan, "face cache")
     if (path / "finished").exists():
@@ -73,8 +80,8 @@ def write_pairs(
     shards = path / "shards"
     shards.mkdir(exist_ok=True)
     chunks = [range(first, min(first + PEOPLE_PER_SHARD, people)) for first in range(0, people, PEOPLE_PER_SHARD)]
-    missing = [(shards, plan, chunk) for chunk in chunks if not _shard_path(shards, chunk).exists()]
-    done = people - sum(len(chunk) for _, _, chunk in missing)
+    missing = [(shards, plan, variety, chunk) for chunk in chunks if not _shard_path(shards, chunk).exists()]
+    done = people - sum(len(chunk) for *_, chunk in missing)
     with tqdm(total=people, initial=done, unit="person", desc=f"faces {split}") as progress:
         for count in run_tasks(_write_shard, missing, workers):
             progress.update(count)
@@ -112,8 +119,8 @@ def pool_seed(split: str, seed: int) -> int:
 
 def _write_shard(task):
     """Renders the pairs of some people and returns how many people."""
-    shards, plan, chunk = task
-    faces = FaceSet(plan["split"], plan["people"], plan["size_px"], plan["seed"])
+    shards, plan, variety, chunk = task
+    faces = FaceSet(plan["split"], plan["people"], plan["size_px"], plan["seed"], variety)
     pool = sample_pool(plan["pool_size"], pool_seed(plan["split"], plan["seed"]))
     rows = [_pair_row(faces, pool, person, scene) for person in chunk for scene in range(plan["scenes_per_person"])]
     names = [name for name in rows[0] if plan["flows"] or name not in ("flows", "visible")]

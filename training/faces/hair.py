@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numba
 import numpy as np
 
 from training.faces.head import SKIN, Head, smoothstep
 
-STRANDS, KNOTS = 9000, 8
+STRANDS, KNOTS = 6000, 8
 """How many strands a full head has, and points on each. Small pictures draw fewer and thicker ones."""
 SKULL_CENTRE = np.array([0.0, 7.55, 0.25])
 """The middle of the skull in mesh units; hair and hats are kept outside the skin as seen from there."""
@@ -15,7 +16,6 @@ SKULL_GRID = (24, 48)
 """Directions of elevation and azimuth in which that distance is known."""
 
 
-FALLS = np.array([0.0, -1.0, 0.0])
 FACE_EDGE = 0.64
 """Parted hair stays so far from the middle of the face, mesh units."""
 
@@ -149,32 +149,14 @@ def _grow(rng, look, skull, roots, canonical, parting):
     free = 1 - front if look.fringe else np.ones(count)
     clump = rng.integers(0, 160, count)
     phases, spins = rng.uniform(0, 6.28, (160, 2)), rng.uniform(0.8, 1.3, 160)
-    step = (length / (KNOTS - 1))[:, None]
-    strands = np.empty((count, KNOTS, 3))
-    strands[:, 0] = roots
     direction = comb - out * (comb * out).sum(1, keepdims=True)
     direction = direction / np.linalg.norm(direction, axis=1, keepdims=True).clip(1e-6) * (1.05 - lift[:, None])
     direction = direction + out * lift[:, None]
     thickness = look.thickness * (0.25 + 0.75 * layer)
-    for knot in range(1, KNOTS):
-        direction = direction + (look.weight * 5 * step) * FALLS + comb * (0.15 * (1 - lift[:, None]))
-        direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-        place = strands[:, knot - 1] + direction * step
-        offset = place - SKULL_CENTRE
-        distance = np.linalg.norm(offset, axis=1)
-        radius = skull.radius(place)
-        on_skull = smoothstep(6.9, 7.3, place[:, 1])
-        lowest = (radius + thickness * min(1.0, knot / 2)) * on_skull
-        highest = np.maximum(radius + thickness + 0.9 * lift**3 * length, lowest)
-        pushed = np.where(on_skull > 0.5, np.clip(distance, lowest, highest), np.maximum(distance, lowest))
-        place = SKULL_CENTRE + offset * (pushed / distance)[:, None]
-        if parted:
-            before_face = smoothstep(0.45, 0.75, place[:, 2])
-            edge = (FACE_EDGE + 0.1 * layer) * smoothstep(8.2, 7.75, place[:, 1]) * before_face * free
-            place[:, 0] = away * np.maximum(away * place[:, 0], edge)
-        direction = place - strands[:, knot - 1]
-        direction /= np.linalg.norm(direction, axis=1, keepdims=True).clip(1e-6)
-        strands[:, knot] = place
+    strands = _lay(
+        roots, direction, comb * (0.15 * (1 - lift[:, None])), 5 * look.weight, length / (KNOTS - 1), thickness,
+        0.9 * lift**3 * length, away, (FACE_EDGE + 0.1 * layer) * free * parted, skull.grid,
+    )  # fmt: skip
     if look.curl:
         along = np.arange(KNOTS) * 2.1
         wave = np.sin(along[None] * spins[clump][:, None] + phases[clump, :1]) * np.minimum(np.arange(KNOTS) / 2, 1)
@@ -186,7 +168,70 @@ def _grow(rng, look, skull, roots, canonical, parting):
         strands[..., 2] += 0.5 * look.curl * wave * other
     tone = np.exp(rng.normal(0, 0.16, count)) * (0.85 + 0.3 * np.sin(phases[clump, 0]) ** 2)
     shades = tone[:, None] * (0.45 + 0.55 * layer[:, None]) * np.linspace(0.5, 1.1, KNOTS) ** 0.7
-    return np.ascontiguousarray(strands.astype(np.float32)), np.ascontiguousarray(shades.astype(np.float32))
+    return strands, shades.astype(np.float32)
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _lay(roots, directions, comb, weight, steps, thickness, loose, away, face_edge, skull):
+    """Returns strands [s, k, 3] that run on from knot to knot, pulled by comb and weight, outside the skull.
+
+    Args:
+        roots, directions, comb: [s, 3]. weight: pull per mesh unit. steps: [s], from knot to knot.
+        thickness: [s], how far off the skin strands lie at least. loose: [s], how much farther they may stand off.
+        away: [s], -1 or 1, the side of the face to which hair goes, which stays `face_edge` [s] from its middle
+            (0: it may cover the face).
+        skull: see `Skull`.
+    """
+    strands = np.empty((roots.shape[0], KNOTS, 3), np.float32)
+    for s in range(roots.shape[0]):
+        x, y, z = roots[s]
+        dx, dy, dz = directions[s]
+        strands[s, 0] = roots[s]
+        for knot in range(1, KNOTS):
+            dx, dy, dz = dx + comb[s, 0], dy + comb[s, 1] - weight * steps[s], dz + comb[s, 2]
+            stretch = steps[s] / np.sqrt(dx * dx + dy * dy + dz * dz)
+            px, py, pz = x + dx * stretch, y + dy * stretch, z + dz * stretch
+            ox, oy, oz = px - SKULL_CENTRE[0], py - SKULL_CENTRE[1], pz - SKULL_CENTRE[2]
+            distance = np.sqrt(ox * ox + oy * oy + oz * oz)
+            radius = _skull_radius(skull, ox, oy, oz)
+            on_skull = _fade(6.9, 7.3, py)
+            lowest = (radius + thickness[s] * min(1.0, knot / 2)) * on_skull
+            pushed = max(distance, lowest)
+            if on_skull > 0.5:
+                pushed = min(pushed, max(radius + thickness[s] + loose[s], lowest))
+            px, py, pz = (
+                SKULL_CENTRE[0] + ox * pushed / distance,
+                SKULL_CENTRE[1] + oy * pushed / distance,
+                SKULL_CENTRE[2] + oz * pushed / distance,
+            )
+            if face_edge[s] > 0:
+                edge = face_edge[s] * _fade(8.2, 7.75, py) * _fade(0.45, 0.75, pz)
+                px = away[s] * max(away[s] * px, edge)
+            dx, dy, dz = px - x, py - y, pz - z
+            inverse = 1 / np.sqrt(dx * dx + dy * dy + dz * dz + 1e-12)
+            dx, dy, dz = dx * inverse, dy * inverse, dz * inverse
+            x, y, z = px, py, pz
+            strands[s, knot, 0], strands[s, knot, 1], strands[s, knot, 2] = x, y, z
+    return strands
+
+
+@numba.njit(cache=True, error_model="numpy", inline="always")
+def _fade(low, high, x):
+    t = min(max((x - low) / (high - low), 0.0), 1.0)
+    return t * t * (3 - 2 * t)
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _skull_radius(grid, x, y, z):
+    """Returns the distance of the skin in a direction, interpolated."""
+    rows, columns = grid.shape
+    row = min(max((np.arctan2(y, np.hypot(x, z)) / np.pi + 0.5) * (rows - 1), 0.0), rows - 1.001)
+    column = (np.arctan2(x, z) / (2 * np.pi) + 0.5) * columns
+    i, j = int(row), int(column)
+    t, s = row - i, column - j
+    j, k = j % columns, (j + 1) % columns
+    lower = grid[i, j] * (1 - s) + grid[i, k] * s
+    return lower * (1 - t) + (grid[i + 1, j] * (1 - s) + grid[i + 1, k] * s) * t
 
 
 def eye_shift(head: Head, vertices: np.ndarray) -> np.ndarray:
@@ -240,17 +285,7 @@ class Skull:
 
     def radius(self, points: np.ndarray) -> np.ndarray:
         """Returns [s], the distance of the skin in the direction of each point [s, 3]."""
-        offset = points - SKULL_CENTRE
-        rows, columns = SKULL_GRID
-        elevation = np.arctan2(offset[:, 1], np.hypot(offset[:, 0], offset[:, 2]))
-        azimuth = np.arctan2(offset[:, 0], offset[:, 2])
-        row = np.clip((elevation / np.pi + 0.5) * (rows - 1), 0, rows - 1.001)
-        column = (azimuth / (2 * np.pi) + 0.5) * columns
-        i, j = row.astype(int), column.astype(int)
-        t, s = row - i, column - j
-        j, k = j % columns, (j + 1) % columns
-        lower = self.grid[i, j] * (1 - s) + self.grid[i, k] * s
-        return lower * (1 - t) + (self.grid[i + 1, j] * (1 - s) + self.grid[i + 1, k] * s) * t
+        return np.array([_skull_radius(self.grid, *(point - SKULL_CENTRE)) for point in points])
 
     def normals(self, points: np.ndarray) -> np.ndarray:
         """Returns the outward directions [s, 3] at points on the skull."""

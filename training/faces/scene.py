@@ -131,8 +131,9 @@ def sample_background(rng: np.random.Generator, structured: float) -> np.ndarray
         background = background * (1 - cover[..., None]) + colour * cover[..., None]
 
     def rectangle(left, right, top, bottom, soft):
-        across = smoothstep(left - soft, left + soft, x) * smoothstep(right + soft, right - soft, x)
-        return across * smoothstep(top - soft, top + soft, y) * smoothstep(bottom + soft, bottom - soft, y)
+        across = smoothstep(left - soft, left + soft, axis) * smoothstep(right + soft, right - soft, axis)
+        down = smoothstep(top - soft, top + soft, axis) * smoothstep(bottom + soft, bottom - soft, axis)
+        return down[:, None] * across
 
     kind = BACKGROUNDS[rng.integers(len(BACKGROUNDS))] if rng.random() < structured else "plain"
     soft = rng.uniform(0.03, 0.15)
@@ -145,9 +146,9 @@ def sample_background(rng: np.random.Generator, structured: float) -> np.ndarray
         floor = rng.uniform(0.5, 1.1)
         lay(smoothstep(floor - soft, floor + soft, y), _colour(rng) * 0.7)
     elif kind == "shelves":
-        for level in np.arange(rng.uniform(-1.2, -0.8), 1, rng.uniform(0.4, 0.7)):
+        for level in np.arange(rng.uniform(-1.2, -0.8), 1, rng.uniform(0.55, 0.8)):
             lay(rectangle(-2, 2, level, level + 0.05, 0.03), _colour(rng) * 0.4)
-            for left in np.arange(-1, 1, 0.25):
+            for left in np.arange(-1, 1, 0.3):
                 height = rng.uniform(0.1, 0.35)
                 lay(rectangle(left, left + rng.uniform(0.08, 0.2), level - height, level, 0.03), _colour(rng))
     elif kind == "stripes":

@@ -148,7 +148,7 @@ def _skin(at, normal, surface, furrows, scale, palette, lights, stripes, sample,
         colour = albedo[q] * (ONE - lip) + palette[LIP_COLOUR, q] * lip * (
             f32(0.85) + f32(0.15) * albedo[q] / palette[SKIN_COLOUR, q]
         )
-        colour = colour * (ONE - beard) + palette[HAIR_COLOUR, q] * f32(0.75) * beard
+        colour = colour * (ONE - beard) + min(palette[HAIR_COLOUR, q], palette[SKIN_COLOUR, q]) * f32(0.75) * beard
         colour = colour * (ONE - brow) + palette[BROW_COLOUR, q] * brow
         albedo[q] = colour * (ONE - scalp) + palette[HAIR_COLOUR, q] * f32(0.6) * scalp
 

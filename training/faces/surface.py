@@ -79,7 +79,7 @@ def sample_look(rng: np.random.Generator, male: bool, ancestry: np.ndarray, age:
         skin=skin,
         lips=lips.astype(np.float32),
         hair=hair,
-        brows=(hair * (0.6 if grey else 0.7)).astype(np.float32),
+        brows=np.minimum(hair * 0.7, skin * 0.45).astype(np.float32),
         iris=linear_rgb(IRIS_COLOURS[rng.integers(2) if dark else rng.integers(6)]),
         beard=beard if male and bearded < variety.facial_hair else None,
         makeup=float(rng.random()) if not male and painted < variety.makeup else 0.0,
@@ -120,15 +120,13 @@ def paint_surface(
         cheeks = np.exp(-((side / 0.55) ** 4) - ((y - 7.2) / 0.25) ** 4)
         brown += marks * smoothstep(0.9, 1.6, noise(80, 1)) * cheeks * 0.3
     for _ in range(rng.poisson(1.5 * marks)):
-        brown += 0.9 * spot(*rng.uniform((-0.6, 6.55), (0.6, 8.1)), *np.full(2, rng.uniform(0.008, 0.016)))
+        _add_mark(brown, rng.uniform((-0.6, 6.55), (0.6, 8.1)), rng.uniform(0.008, 0.016), 0.9)
     for _ in range(rng.poisson(marks * (4 if age < 0.35 else 1.5))):
         place, radius = rng.uniform((-0.55, 6.6), (0.55, 8.05)), rng.uniform(0.010, 0.022)
-        pimple = spot(*place, radius, radius)
-        redness += rng.uniform(0.3, 0.9) * pimple
-        relief += 0.004 * pimple
+        _add_mark(redness, place, radius, rng.uniform(0.3, 0.9))
+        _add_mark(relief, place, radius, 0.004)
     for _ in range(rng.poisson(marks * 9 * max(0.0, age - 0.4))):
-        radius = rng.uniform(0.015, 0.04)
-        brown += 0.18 * spot(*rng.uniform((-0.65, 6.7), (0.65, 8.1)), radius, radius * 0.8, 2)
+        _add_mark(brown, rng.uniform((-0.65, 6.7), (0.65, 8.1)), rng.uniform(0.015, 0.04), 0.18)
     beard = _paint_beard(x, y, side, look.beard, noise)
     if male:
         jaw = _jaw(y, side) + _moustache(y, side)
@@ -146,6 +144,17 @@ def paint_surface(
     surface[..., HEIGHT] = relief + 0.004 * beard
     surface[..., OIL] = oil * np.clip(1 + 0.15 * noise(40, 2), 0.4, 1.6)
     return halved(surface, MAP_LEVELS)
+
+
+def _add_mark(picture, place, radius, amount):
+    """Adds a round soft mark to a map, about a place (x, y) in mesh units."""
+    column, row = (place[0] - MAP_LEFT) * PIXELS_PER_UNIT, (MAP_TOP - place[1]) * PIXELS_PER_UNIT
+    reach = int(2.5 * radius * PIXELS_PER_UNIT) + 1
+    rows = slice(max(int(row) - reach, 0), int(row) + reach + 1)
+    columns = slice(max(int(column) - reach, 0), int(column) + reach + 1)
+    window = picture[rows, columns]
+    j, i = np.ogrid[rows.start : rows.start + window.shape[0], columns.start : columns.start + window.shape[1]]
+    window += amount * np.exp(-((i - column) ** 2 + (j - row) ** 2) / (radius * PIXELS_PER_UNIT) ** 2)
 
 
 def _paint_brows(rng, male, age, height, width):
@@ -186,7 +195,7 @@ def _paint_brows(rng, male, age, height, width):
 
 def _jaw(y, side):
     jaw = smoothstep(6.98, 6.74, y - 0.8 * np.clip(side - 0.35, 0, 1)) * smoothstep(0.0, 0.2, side + (6.74 - y) * 2.0)
-    sideburns = smoothstep(0.52, 0.66, side) * smoothstep(7.5, 7.3, y)
+    sideburns = smoothstep(0.60, 0.72, side) * smoothstep(7.45, 7.25, y)
     around_lips = np.exp(-((side / 0.26) ** 4) - ((y - 6.86) / 0.115) ** 4)
     return np.clip(jaw + sideburns, 0, 1) * (1 - around_lips) * smoothstep(6.2, 6.45, y)
 

@@ -125,8 +125,7 @@ def make_glasses(rng: np.random.Generator, head: Head, vertices: np.ndarray) -> 
         hinge = at(np.array(hinge_x), np.array(level + 0.55 * half_height))
         bar = np.linspace(0, 1, 7)[:, None]
         ear = np.array([sign * wide, level + 0.4 * half_height, 0.30])
-        elbow = np.array([sign * max(wide - 0.02, abs(hinge_x) + 0.02), hinge[1], hinge[2] - 0.12])
-        path = np.where(bar < 0.2, hinge + (elbow - hinge) * bar / 0.2, elbow + (ear - elbow) * (bar - 0.2) / 0.8)
+        path = hinge + (ear - hinge) * bar + np.array([0.04 * sign, 0, 0]) * np.sin(np.pi * bar)
         meshes.append(_tube(path, max(rim, 0.010), 0.008, closed=False))
     inner = reach * 1.05 - half_width
     bridge_x = np.linspace(-inner, inner, 7)

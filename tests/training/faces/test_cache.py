@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from training.faces import EXPRESSIONS, FaceSet, cache, load_pairs, sample_pool, write_pairs
+from training.faces import EXPRESSIONS, FaceSet, Variety, cache, load_pairs, sample_pool, write_pairs
 
 PLAN = dict(split="train", people=9, scenes_per_person=2, pool_size=14, size_px=24, seed=3)
 
@@ -54,6 +54,14 @@ def test_a_finished_cache_is_left_alone_and_another_plan_is_refused(uninterrupte
     assert (uninterrupted / "images.npy").stat().st_mtime_ns == before
     with pytest.raises(ValueError, match=r"another face cache: seed=3 \(asked: 4\)"):
         write_pairs(uninterrupted, **{**PLAN, "seed": 4}, flows=True)
+
+
+def test_a_cache_of_an_older_renderer_or_of_another_variety_is_refused(uninterrupted, monkeypatch):
+    with pytest.raises(ValueError, match=r"another face cache: variety="):
+        write_pairs(uninterrupted, **PLAN, flows=True, variety=Variety(glasses=0.5))
+    monkeypatch.setattr(cache, "RENDERER_VERSION", cache.RENDERER_VERSION + 1)
+    with pytest.raises(ValueError, match=r"another face cache: renderer_version=\d+ \(asked: \d+\)"):
+        write_pairs(uninterrupted, **PLAN, flows=True)
 
 
 def test_flows_are_kept_only_where_asked_for(tmp_path):
