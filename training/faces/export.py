@@ -11,7 +11,7 @@ import shutil
 import sys
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,10 +24,10 @@ from training.faces.expression import EXPRESSIONS, UNITS, Expression, check_labe
 from training.faces.face_set import SPLITS
 from training.faces.head import load_head
 from training.faces.identity import sample_identity
-from training.faces.renderer import LANDMARKS, Render, render
+from training.faces.renderer import LANDMARKS, RENDERER_VERSION, Render, render
 from training.faces.resumable import claim, run_tasks, write_text
 from training.faces.scene import Scene, sample_scene
-from training.faces.variety import FULL, ILLUMINATIONS
+from training.faces.variety import FULL, ILLUMINATIONS, Variety
 
 FORMAT_VERSION = 1
 CAMERAS = ("vl", "ni")
@@ -73,6 +73,9 @@ class Export:
     seed: int = 0
     """Chooses scenes and performances; people do not depend on it."""
 
+    variety: Variety = FULL
+    """How much everything beside person and expression varies; its illuminations are those asked for above."""
+
     workers: int = 2
     """Processes that render."""
 
@@ -93,10 +96,9 @@ class Export:
     @property
     def plan(self) -> dict[str, Any]:
         """All that the result depends on."""
-        values = {name: value for name, value in vars(self).items() if name not in ("out", "workers")}
-        return json.loads(
-            json.dumps({"format_version": FORMAT_VERSION, "units": UNITS, "landmarks": LANDMARKS} | values)
-        )
+        versions = {"format_version": FORMAT_VERSION, "renderer_version": RENDERER_VERSION}
+        values = {name: value for name, value in asdict(self).items() if name not in ("out", "workers")}
+        return json.loads(json.dumps(versions | values | {"units": UNITS, "landmarks": LANDMARKS}))
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ class Recording:
         light = "nir" if self.camera == "ni" else self.illumination
         shares = tuple(float(name == light) for name in ILLUMINATIONS)
         rng = np.random.default_rng([export.seed, self.person, ROOM_LIGHTS.index(self.illumination), 79])
-        return sample_scene(rng, export.pose, replace(FULL, illuminations=shares))
+        return sample_scene(rng, export.pose, replace(export.variety, illuminations=shares))
 
     def sequence(self, label: str) -> list[Expression]:
         """One performance; both cameras see the same."""
@@ -193,7 +195,7 @@ def _write_recording(recording: Recording) -> int:
 def _render(recording: Recording) -> Iterator[tuple[dict[str, Any], Render]]:
     export = recording.export
     head, seed, scene = load_head(), SPLITS[export.split][recording.person], recording.scene()
-    identity = sample_identity(head, seed)
+    identity = sample_identity(head, seed, variety=export.variety)
     pose = {f"{name}_degrees": round(float(np.rad2deg(getattr(scene, name))), 2) for name in ("yaw", "pitch", "roll")}
     for label in export.expressions:
         for frame, expression in enumerate(recording.sequence(label)):
