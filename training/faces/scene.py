@@ -98,7 +98,7 @@ def _sample_light(rng, illumination):
     elif illumination == "dark":
         azimuth, elevation = rng.normal(0, 0.6), rng.uniform(-0.1, 0.6)
         key, ambient = rng.uniform(0.08, 0.16), rng.uniform(0.05, 0.10)
-        exposure, noise = 1.5, 3.0
+        exposure, noise = 1.6, 2.2
     else:
         azimuth, elevation, coolness, warmth = rng.normal(0, 0.08), rng.uniform(-0.05, 0.15), 0.0, 0.0
         key, ambient = rng.uniform(1.1, 1.5), rng.uniform(0.25, 0.4)

@@ -106,7 +106,7 @@ def _skin(at, normal, surface, furrows, scale, palette, lights, stripes, sample,
         groove = (
             furrows[j, i] * w00 + furrows[j, i + 1] * w01 + furrows[j + 1, i] * w10 + furrows[j + 1, i + 1] * w11
         ) * front
-        dark = ONE - f32(0.15) * groove
+        dark, redder = ONE - f32(0.09) * groove, ONE - f32(0.05) * groove
         for q in range(CHANNELS - 1):
             sample[q] = (
                 surface[j, i, q] * w00 + surface[j, i + 1, q] * w01
@@ -114,8 +114,8 @@ def _skin(at, normal, surface, furrows, scale, palette, lights, stripes, sample,
             )  # fmt: skip
         for q in range(3):
             albedo[q] *= (ONE + (sample[q] - ONE) * front * (ONE - f32(0.6) * lip)) * dark
-        albedo[1] *= dark
-        albedo[2] *= dark
+        albedo[1] *= redder
+        albedo[2] *= redder
         brow, beard = sample[BROW] * front, sample[BEARD] * front
         oil += (sample[OIL] - oil) * front
         h00 = surface[j, i, HEIGHT] - CREASE_HEIGHT * furrows[j, i]
@@ -148,7 +148,10 @@ def _skin(at, normal, surface, furrows, scale, palette, lights, stripes, sample,
         colour = albedo[q] * (ONE - lip) + palette[LIP_COLOUR, q] * lip * (
             f32(0.85) + f32(0.15) * albedo[q] / palette[SKIN_COLOUR, q]
         )
-        colour = colour * (ONE - beard) + min(palette[HAIR_COLOUR, q], palette[SKIN_COLOUR, q]) * f32(0.75) * beard
+        whiskers = (
+            f32(0.5) * min(palette[HAIR_COLOUR, q], palette[SKIN_COLOUR, q]) + f32(0.15) * palette[SKIN_COLOUR, q]
+        )
+        colour = colour * (ONE - beard) + whiskers * beard
         colour = colour * (ONE - brow) + palette[BROW_COLOUR, q] * brow
         albedo[q] = colour * (ONE - scalp) + palette[HAIR_COLOUR, q] * f32(0.6) * scalp
 
@@ -490,9 +493,9 @@ def add_lenses(points, depth, lenses, texture, first_worn, zbuffer, supersamplin
                     continue
                 u = a * texture[i - first_worn, 0] + b * texture[j - first_worn, 0] + c * texture[k - first_worn, 0]
                 v = a * texture[i - first_worn, 1] + b * texture[j - first_worn, 1] + c * texture[k - first_worn, 1]
-                along = u * f32(0.5) + v + phase
+                along = u * f32(0.5) + v - f32(0.04) + phase
                 window = _step(f32(0.0), f32(0.05), along) * _step(f32(0.16), f32(0.10), along)
-                glint = f32(0.015) + f32(0.10) * window * _step(f32(-0.1), f32(0.15), v)
+                glint = f32(0.004) + f32(0.05) * window * _step(f32(0.0), f32(0.12), v)
                 for q in range(3):
                     light = lights[KEY_COLOUR, q] + lights[AMBIENT_COLOUR, q]
                     image[row, column, q] = image[row, column, q] * f32(0.95) + glint * light

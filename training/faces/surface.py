@@ -195,9 +195,8 @@ def _paint_brows(rng, male, age, height, width):
 
 def _jaw(y, side):
     jaw = smoothstep(6.98, 6.74, y - 0.8 * np.clip(side - 0.35, 0, 1)) * smoothstep(0.0, 0.2, side + (6.74 - y) * 2.0)
-    sideburns = smoothstep(0.60, 0.72, side) * smoothstep(7.45, 7.25, y)
     around_lips = np.exp(-((side / 0.26) ** 4) - ((y - 6.86) / 0.115) ** 4)
-    return np.clip(jaw + sideburns, 0, 1) * (1 - around_lips) * smoothstep(6.2, 6.45, y)
+    return jaw * (1 - around_lips) * smoothstep(6.2, 6.45, y)
 
 
 def _moustache(y, side):
