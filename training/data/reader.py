@@ -232,7 +232,7 @@ def _map_labels(records: list[Record], layout: Layout, unmapped: str, left_out: 
     for label, count in strange.items():
         left_out[f"label {label!r} is not mapped"] += count
     mapped = [replace(r, expression=layout.labels[r.expression]) for r in records if r.expression in layout.labels]
-    return [replace(r, intensity=0.0) if r.expression == "neutral" and r.sequence is None else r for r in mapped]
+    return [replace(r, intensity=0.0) if r.expression == "neutral" else r for r in mapped]
 
 
 def _missing(folder: Path, layout: Layout, depth: int) -> DataLayoutError:

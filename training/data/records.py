@@ -83,11 +83,7 @@ def _take(sequence: list[Record], apex: Apex, frames: Frames) -> list[Record]:
         places = np.linspace(0, count - 1, PEAK_FRAMES + 2)[1:-1].round().astype(int)
         return [sequence[i] for i in sorted(set(places.tolist()))]
     peak = count - 1 if apex == "last" else (count - 1) // 2
-    intensities = [1 - abs(i - peak) / max(peak, 1) for i in range(count)]
-    graded = [
-        replace(record, intensity=max(0.0, x), expression="neutral" if x <= 0 else record.expression)
-        for record, x in zip(sequence, intensities, strict=True)
-    ]
+    graded = [_graded(record, 1 - abs(i - peak) / max(peak, 1)) for i, record in enumerate(sequence)]
     if frames == "all":
         return graded
     first = max(0, peak - (PEAK_FRAMES - 1 if apex == "last" else PEAK_FRAMES // 2))
@@ -95,6 +91,12 @@ def _take(sequence: list[Record], apex: Apex, frames: Frames) -> list[Record]:
     if frames == "neutral+peak" and first > 0:
         chosen = [graded[0], *chosen]
     return chosen
+
+
+def _graded(record: Record, intensity: float) -> Record:
+    if record.expression == "neutral" or intensity <= 0:
+        return replace(record, expression="neutral", intensity=0.0)
+    return replace(record, intensity=intensity)
 
 
 def only(records: Iterable[Record], **wanted: Sequence[str]) -> list[Record]:

@@ -120,6 +120,12 @@ def test_sequences_that_return_to_neutral_peak_in_the_middle(name, tree):
     assert len(people(data)) == 2
 
 
+@pytest.mark.parametrize("name", ["mug", "mead", "bu-3dfe", "kdef"])
+def test_neutral_faces_have_intensity_0_whatever_the_owner_calls_their_level(name, tree):
+    neutral = [r for r in read(tree(name), name).records if r.expression == "neutral"]
+    assert neutral and {r.intensity for r in neutral} == {0.0}
+
+
 def test_kdef_knows_people_across_sessions_and_views(tree):
     data = read(tree("kdef"), "kdef")
     assert people(data) == {"F01", "M05"}
