@@ -2,6 +2,7 @@
 
 import csv
 import os
+import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -164,6 +165,8 @@ def _below(folder: Path, fields: Fields, level: Level, left_out: Counter[str]) -
             yield (again if again.is_dir() else below), fields | match.groupdict()
         elif level.named and _counts(entry):
             left_out[f"not named like {level.example}"] += 1
+        elif Path(entry.name).suffix.lower() in VIDEOS and not Path(entry.path).with_suffix("").is_dir():
+            left_out["video without a folder of its frames"] += 1
 
 
 def _counts(entry: os.DirEntry[str]) -> bool:
@@ -174,7 +177,12 @@ def _counts(entry: os.DirEntry[str]) -> bool:
 def _record(file: Path, groups: Mapping[str, str | None], layout: Layout) -> Record | None:
     fields = {name: value for name, value in groups.items() if value is not None}
     if layout.describe:
-        described = layout.describe(file, fields)
+        try:
+            described = layout.describe(file, fields)
+        except (ElementTree.ParseError, KeyError, OSError, ValueError) as error:
+            if isinstance(error, DataLayoutError):
+                raise
+            raise DataLayoutError(f"{layout.title}: the label of {str(file)!r} cannot be read: {error!r}") from error
         if described is None:
             return None
         fields |= described

@@ -251,6 +251,24 @@ def test_videos_that_are_not_unpacked_come_with_the_command(tmp_path):
         read(tmp_path, "mead")
 
 
+def test_a_video_without_frames_among_others_is_counted(tree, tmp_path):
+    copy = shutil.copytree(tree("mmi"), tmp_path / "copy")
+    assert read(copy, "mmi").left_out == {}
+    shutil.rmtree(copy / "Sessions" / "22" / "S002-106")
+    assert read(copy, "mmi").left_out == {"video without a folder of its frames": 1}
+
+
+def test_a_label_that_cannot_be_read_is_named(tree, tmp_path):
+    copy = shutil.copytree(tree("mmi"), tmp_path / "copy")
+    trees.words(copy / "Sessions" / "22" / "S002-106.xml", "<Metadata>")
+    with pytest.raises(DataLayoutError, match=r"MMI: the label of .*S002-106/0001.png' cannot be read: ParseError"):
+        read(copy, "mmi")
+    copy = shutil.copytree(tree("ck+"), tmp_path / "other")
+    trees.words(next((copy / "Emotion").rglob("*.txt")), "happy\n")
+    with pytest.raises(DataLayoutError, match=r"CK\+: the label of .* cannot be read"):
+        read(copy, "ck+")
+
+
 def test_an_unknown_or_unclear_layout_is_refused(tmp_path, tree):
     with pytest.raises(DataLayoutError, match=r"no layout 'oulu'. Close names: oulu-casia"):
         read(tmp_path, "oulu")
