@@ -74,7 +74,8 @@ class PhotoEditor:
             InvalidRequestError: `faces` is none of "largest", "all" and a number.
             InvalidImageError, ImageTooLargeError: the photo cannot be read.
         """
-        return self._find(to_pixels(photo, name=name), faces, name)
+        pixels = to_pixels(photo, name=name)
+        return choose_faces(self.detector.detect(pixels), faces, pixels, name)
 
     def edit(
         self,
@@ -172,26 +173,6 @@ class PhotoEditor:
                 results.append(error)
         return results[0] if single else results
 
-    def _find(self, pixels: UInt8[np.ndarray, "h w 3"], faces: str | int, name: str) -> list[DetectedFace]:
-        numbered = isinstance(faces, int) and not isinstance(faces, bool) and faces >= 0
-        if not numbered and faces not in ("largest", "all"):
-            raise InvalidRequestError(f"faces is {faces!r}; accepted: 'largest', 'all', or a number from 0.")
-        height, width = pixels.shape[:2]
-        found = sorted(self.detector.detect(pixels), key=lambda face: face.box[0])
-        if not found:
-            raise NoFaceError(
-                f"no face found in {name} ({width}x{height}). Pass a photo that shows one, wider than a "
-                "twentieth of the photo and not far from frontal; or, if it is an aligned face already, align=False "
-                "(--no-align)."
-            )
-        if faces == "all":
-            return found
-        if faces == "largest":
-            return [max(found, key=lambda face: face.area)]
-        if faces >= len(found):  # type: ignore[operator]
-            raise NoFaceError(f"{name} has {len(found)} faces, counted from 0; there is no number {faces}.")
-        return [found[faces]]  # type: ignore[index]
-
     def _crops(
         self, photo: ImageInput, name: str, faces: str | int, align: bool
     ) -> tuple[UInt8[np.ndarray, "h w 3"] | None, Sequence[DetectedFace | None], list[Tensor]]:
@@ -199,7 +180,7 @@ class PhotoEditor:
         if not align:
             return None, [None], [face_tensor(photo, self.editor.config.image_size, name=name)]
         pixels = to_pixels(photo, name=name)
-        found = self._find(pixels, faces, name)
+        found = choose_faces(self.detector.detect(pixels), faces, pixels, name)
         size_px = self.editor.config.image_size
         return pixels, found, [Alignment.of(face.landmarks, name).crop(pixels, size_px) for face in found]
 
@@ -220,6 +201,39 @@ class PhotoEditor:
             large = alignment.crop(pixels, edge_px)
             pixels = alignment.paste(pixels, enlarge(large, crop, result) - large)
         return EditedPhoto(pixels, tuple(made), tuple(face.box for face in found if face))
+
+
+def choose_faces(
+    found: list[DetectedFace], faces: str | int, photo: UInt8[np.ndarray, "h w 3"], name: str = "photo"
+) -> list[DetectedFace]:
+    """Those of the faces found that are asked for, from left to right.
+
+    Args:
+        found: what a detector found in the photo.
+        faces: "largest", "all", or a number counted from 0 from left to right.
+        name: what errors call the photo.
+
+    Raises:
+        NoFaceError: there is none, or none of that number.
+        InvalidRequestError: `faces` is something else.
+    """
+    numbered = isinstance(faces, int) and not isinstance(faces, bool) and faces >= 0
+    if not numbered and faces not in ("largest", "all"):
+        raise InvalidRequestError(f"faces is {faces!r}; accepted: 'largest', 'all', or a number from 0.")
+    if not found:
+        raise NoFaceError(
+            f"no face found in {name} ({photo.shape[1]}x{photo.shape[0]}). Pass a photo that shows one, wider than a "
+            "twentieth of the photo and not far from frontal; or, if it is an aligned face already, align=False "
+            "(--no-align)."
+        )
+    if faces == "largest":
+        return [max(found, key=lambda face: face.area)]
+    found = sorted(found, key=lambda face: face.box[0])
+    if isinstance(faces, int):
+        if faces >= len(found):
+            raise NoFaceError(f"{name} has {len(found)} faces, counted from 0; there is no number {faces}.")
+        return [found[faces]]
+    return found
 
 
 def enlarge(
