@@ -107,7 +107,7 @@ class FaceSet:
 
     def scene(self, identity: int, recording: int, view: int) -> Scene:
         """Returns pose, light and background of one view."""
-        return sample_scene(np.random.default_rng([self.seed, identity, recording, view, 77]), variety=self.variety)
+        return _scene(self.seed, identity, recording, view, self.variety)
 
     def sample(self, person_index: int, recording: int, expression: Expression, view: int = 0) -> FaceSample:
         """Renders one person.
@@ -154,6 +154,11 @@ class FaceSet:
             made.mask, made.landmarks, pose, scene.illumination,
         )  # fmt: skip
         return sample, made
+
+
+@lru_cache(maxsize=8)
+def _scene(seed: int, identity: int, recording: int, view: int, variety: Variety) -> Scene:
+    return sample_scene(np.random.default_rng([seed, identity, recording, view, 77]), variety=variety)
 
 
 @lru_cache(maxsize=8)

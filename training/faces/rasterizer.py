@@ -170,6 +170,44 @@ def barycentrics_of(points, triangles, ids):
     return weights
 
 
+@numba.njit(cache=True, error_model="numpy")
+def look_back(ids, weights, rigid, triangles, points, depth, ids_before, depth_before, rigid_before, tolerance):
+    """Returns where the surface point of each pixel lies in another picture, and whether it can be seen there.
+
+    Args:
+        ids, weights, rigid: [h, w], [h, w, 3], [h, w] triangles and barycentrics of this picture, and what stays put.
+        triangles: [t, 3]. points, depth: [n, 2], [n] vertices in the other picture.
+        ids_before, depth_before, rigid_before: [h, w] of the other picture.
+        tolerance: how far behind `depth_before` a point may lie and still count as seen.
+
+    Returns:
+        flow: [h, w, 2] float32 pixels. visible: [h, w] uint8.
+    """
+    height, width = ids.shape
+    flow, visible = np.zeros((height, width, 2), np.float32), np.zeros((height, width), np.uint8)
+    for row in range(height):
+        for column in range(width):
+            t = ids[row, column]
+            if rigid[row, column]:
+                visible[row, column] = rigid_before[row, column]
+                continue
+            if t < 0:
+                visible[row, column] = ids_before[row, column] < 0 and not rigid_before[row, column]
+                continue
+            x, y, z = np.float32(0), np.float32(0), np.float32(0)
+            for corner in range(3):
+                weight, vertex = weights[row, column, corner], triangles[t, corner]
+                x += weight * points[vertex, 0]
+                y += weight * points[vertex, 1]
+                z += weight * depth[vertex]
+            flow[row, column, 0] = x - np.float32(column) - HALF
+            flow[row, column, 1] = y - np.float32(row) - HALF
+            i, j = int(np.floor(x)), int(np.floor(y))
+            if 0 <= i < width and 0 <= j < height:
+                visible[row, column] = z < depth_before[j, i] + tolerance and not rigid_before[j, i]
+    return flow, visible
+
+
 @numba.njit(cache=True, fastmath=True, error_model="numpy")
 def draw_depth(points, depth, triangles, zbuffer):
     """Draws only the depth of the triangles that face the viewer into `zbuffer` [h, w] (for shadows)."""

@@ -281,20 +281,8 @@ def backward_flow(identity_render: Render, expression_render: Render) -> tuple[n
     first, second = identity_render.surface, expression_render.surface
     if first.depth.shape != second.depth.shape:
         raise ValueError(f"renders have sizes {first.depth.shape} and {second.depth.shape}; they must be equal")
-    height, width = second.depth.shape
-    flow = np.zeros((height, width, 2), np.float32)
-    covered, covering = identity_render.rigid > 0, expression_render.rigid > 0
-    empty_before, empty_now = (first.triangle_ids < 0) & ~covered, (second.triangle_ids < 0) & ~covering
-    visible = ((empty_before & empty_now) | (covered & covering)).astype(np.uint8)
-    rows, columns = np.nonzero((second.triangle_ids >= 0) & ~covering)
-    corners = identity_render.head.solid_triangles[second.triangle_ids[rows, columns]]
-    weights = second.barycentrics[rows, columns]
-    place = (identity_render.points[corners] * weights[..., None]).sum(1)
-    distance = (identity_render.point_depth[corners] * weights).sum(1)
-    flow[rows, columns] = place - np.stack([columns + 0.5, rows + 0.5], 1)
-    at = np.floor(place).astype(int)
-    inside = (at >= 0).all(1) & (at[:, 0] < width) & (at[:, 1] < height)
-    at = np.clip(at, 0, (width - 1, height - 1))
-    before = first.depth[at[:, 1], at[:, 0]]
-    visible[rows, columns] = inside & (distance < before + VISIBLE_DEPTH) & ~covered[at[:, 1], at[:, 0]]
-    return flow, visible
+    return rasterizer.look_back(
+        second.triangle_ids, second.barycentrics, expression_render.rigid, identity_render.head.solid_triangles,
+        identity_render.points, identity_render.point_depth, first.triangle_ids, first.depth, identity_render.rigid,
+        np.float32(VISIBLE_DEPTH),
+    )  # fmt: skip
