@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from training.faces.hair import SKULL_CENTRE, Skull, eye_shift
-from training.faces.head import CLOTH, FRAME, Head
+from training.faces.head import CLOTH, FRAME, Head, smoothstep
 
 GLASSES = ("rectangular", "round", "browline", "rimless", "thick")
 HEADWEAR = ("cap", "knitted", "headscarf")
 
 SCARF_RINGS = (
-    (0.90, 1.0, 1.0, 0.72, 1.22, 1.28), (0.99, 1.10, 1.05, 0.78, 1.16, 1.30), (1.13, 1.36, 1.22, 0.55, 0.85, 1.18),
-    (1.24, 1.66, 1.7, 0.25, 0.35, 1.0), (1.30, 1.72, 2.4, -0.2, -0.1, 0.95), (1.1, 1.5, 3.2, -0.7, -0.6, 0.9),
+    (0.90, 1.0, 1.0, 0.72, 1.22, 1.28), (0.99, 1.10, 1.05, 0.78, 1.16, 1.30), (1.06, 1.36, 1.22, 0.60, 1.05, 1.18),
+    (1.12, 1.80, 1.7, 0.25, 0.45, 1.0), (1.14, 1.9, 2.4, -0.2, -0.1, 0.95), (1.1, 1.5, 3.2, -0.7, -0.6, 0.9),
 )  # fmt: skip
 """From the edge of the face outwards: growth sideways, upwards and downwards, and depth (mesh units) at the sides, at
 the top and at the chin."""
@@ -24,7 +24,7 @@ class Mesh:
 
     Attributes:
         vertices: [m, 3] float32. triangles: [t, 3] int32. parts: [t] int8, `CLOTH` or `FRAME`.
-        texture: [m, 2] float32, where on the cloth a vertex lies, in mesh units.
+        texture: [m, 2] float32, where on ribbed cloth or on the lens a vertex lies, in mesh units; 0 on smooth cloth.
         lenses: [l, 3] int32, the triangles of the lenses (transparent).
     """
 
@@ -184,6 +184,8 @@ def _headscarf(rng, head, vertices):
     smooth_skin = head.masks["ears"][head.skin_vertices] < 0.2
     person = vertices[head.skin_vertices]
     half = np.abs(person[(np.abs(canonical[:, 1] - 7.3) < 0.25) & smooth_skin, 0]).max()
+    over_ears = np.abs(person[(canonical[:, 1] > 7.0) & (canonical[:, 1] < 7.7), 0]).max()
+    skull = Skull(head, vertices)
     top, chin = person[:, 1].max(), person[(np.abs(canonical[:, 0]) < 0.2) & (canonical[:, 2] > 1.2), 1].min()
     forehead = top - rng.uniform(0.42, 0.52)
     middle = (forehead + chin) / 2
@@ -195,8 +197,13 @@ def _headscarf(rng, head, vertices):
     points = []
     for number, (sideways, upwards, downwards, side_z, top_z, chin_z) in enumerate(SCARF_RINGS):
         grown = face_height * np.where(up > 0, upwards, downwards)
-        x = across * half * (sideways + 0.45 * drops * (number >= 3)) * (1 + folds * number)
+        reach = half if number < 2 else over_ears
+        x = across * reach * (sideways + 0.45 * drops * (number >= 3)) * (1 + folds * number)
         y = middle + up * np.minimum(grown, np.where(up > 0, top + 0.09 - middle, 9)) * (1 + folds * number)
         z = side_z + (top_z - side_z) * rises**1.3 + (chin_z - side_z) * drops**1.3
-        points.append(np.stack([x, y, z], -1))
-    return _sheet(np.stack(points), CLOTH, closed=True)
+        ring = np.stack([x, y, z], -1) - SKULL_CENTRE
+        distance = np.linalg.norm(ring, axis=1)
+        least = (skull.radius(ring + SKULL_CENTRE) + 0.04 + 0.02 * number) * smoothstep(6.8, 7.2, y)
+        points.append(SKULL_CENTRE + ring * (np.maximum(distance, least) / distance)[:, None])
+    scarf = _sheet(np.stack(points), CLOTH, closed=True)
+    return replace(scarf, texture=np.zeros_like(scarf.texture))

@@ -1,0 +1,210 @@
+"""How quickly faces are rendered: `python -m benchmarks.faces`.
+
+Everything runs on one core and is timed by the processor time of this process, so that others on the machine hardly
+matter; only the row of two workers is by the clock. Pictures are those of training: fresh people, expressions and
+scenes of the full variety, 2x2 samples a pixel, shadows. One JSON row per case goes to `--out`, whose default is named
+after date, commit and device; the table goes to stdout.
+"""
+
+import json
+import multiprocessing
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+from tqdm import tqdm
+
+from training.faces import (
+    RENDERER_VERSION,
+    FaceSet,
+    load_head,
+    render,
+    sample_expression,
+    sample_identity,
+    sample_scene,
+)
+from training.faces import renderer as renderer_module
+
+STAGES = {
+    "vertices": ("rasterizer.move_vertices", "rasterizer.project", "rasterizer.vertex_normals"),
+    "visibility": ("rasterizer.draw_triangles", "rasterizer.draw_veil"),
+    "hair": ("rasterizer.draw_strands", "shading.light_strands"),
+    "shadows": ("_shadow_map", "rasterizer.open_sky"),
+    "shading": ("shading.shade_pixels", "shading.add_lenses"),
+    "camera": ("develop",),
+}
+"""Which functions of the renderer make up which stage."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FacesConfig:
+    """What is measured."""
+
+    sizes_px: tuple[int, ...] = (64, 96, 128, 256)
+    """Edges of the pictures."""
+
+    pictures: int = 32
+    """Pictures of each size, of as many people."""
+
+    repeats: int = 5
+    """How often they are rendered; the quickest counts."""
+
+    workers: tuple[int, ...] = (1, 2)
+    """Processes that render pairs as for a cache, people and scenes included."""
+
+    out: str | None = None
+    """File that rows are appended to; the default is benchmarks/results/DATE-COMMIT-cpu.jsonl, `-` is none."""
+
+
+def measure(config: FacesConfig) -> list[dict[str, Any]]:
+    """One row per size, one for what is made anew for a picture, one per number of workers."""
+    setting = {
+        "benchmark": "faces",
+        "renderer_version": RENDERER_VERSION,
+        "processor": _processor(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "commit": _commit(),
+    }
+    head = load_head()
+    jobs = [
+        (
+            sample_identity(head, seed, 0),
+            sample_expression(np.random.default_rng(seed)).units,
+            sample_scene(np.random.default_rng(seed)),
+        )
+        for seed in range(config.pictures)
+    ]
+    rows = []
+    for size_px in tqdm(config.sizes_px, desc="faces"):
+
+        def draw(size_px: int = size_px) -> None:
+            for identity, units, scene in jobs:
+                render(head, identity, units, scene, size_px)
+
+        draw()
+        seconds = min(_cpu_seconds(draw) for _ in range(config.repeats))
+        stages_ms = {
+            name: round(1000 * spent / len(jobs), 3) for name, spent in _stage_seconds(draw, config.repeats).items()
+        }
+        row = {"case": f"{size_px} px", "images_per_s_per_core": round(len(jobs) / seconds, 1)}
+        rows.append({**setting, **row, "picture_ms": round(1000 * seconds / len(jobs), 2), "stages_ms": stages_ms})
+    anew = {
+        "person": lambda k: sample_identity(head, 1000 + k, 0),
+        "recording": lambda k: sample_identity(head, 2000, k),
+        "scene": lambda k: sample_scene(np.random.default_rng(k)),
+    }
+    for name, make in anew.items():
+        make(config.pictures)
+        seconds = _cpu_seconds(lambda make=make: [make(k) for k in range(config.pictures)])
+        rows.append({**setting, "case": f"new {name}", "made_ms": round(1000 * seconds / config.pictures, 2)})
+    for workers in config.workers:
+        rows.append({**setting, "case": f"pairs, {workers} workers", **_pairs_per_s(workers)})
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows as Markdown."""
+    columns = ("case", "images_per_s_per_core", "picture_ms", *STAGES, "other")
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    for row in rows:
+        if "stages_ms" in row:
+            cells = [row[column] for column in columns[:3]] + list(row["stages_ms"].values())
+            lines.append("| " + " | ".join(map(str, cells)) + " |")
+    lines.append("")
+    lines += [f"{row['case']}: {row['made_ms']} ms" for row in rows if "made_ms" in row]
+    lines += [f"{row['case']}: {row['images_per_s']} images/s by the clock" for row in rows if "images_per_s" in row]
+    return "\n".join([*lines, "", f"{rows[0]['processor']}, commit {rows[0]['commit']}"])
+
+
+def _cpu_seconds(call: Callable[[], Any]) -> float:
+    began = time.process_time()
+    call()
+    return time.process_time() - began
+
+
+def _stage_seconds(draw: Callable[[], None], repeats: int) -> dict[str, float]:
+    """Processor time of each stage in one call of `draw`, the quickest of some, and of what is in no stage."""
+    spent: dict[str, float] = {}
+    replaced = []
+
+    def timed(stage, function):
+        def call(*arguments):
+            began = time.process_time()
+            result = function(*arguments)
+            spent[stage] += time.process_time() - began
+            return result
+
+        return call
+
+    for stage, names in STAGES.items():
+        for name in names:
+            owner, _, attribute = name.rpartition(".")
+            place = getattr(renderer_module, owner) if owner else renderer_module
+            replaced.append((place, attribute, getattr(place, attribute)))
+            setattr(place, attribute, timed(stage, getattr(place, attribute)))
+    quickest: dict[str, float] = {}
+    try:
+        for _ in range(repeats):
+            spent.update({stage: 0.0 for stage in STAGES})
+            total = _cpu_seconds(draw)
+            found = {**spent, "other": total - sum(spent.values())}
+            quickest = {name: min(value, quickest.get(name, value)) for name, value in found.items()}
+    finally:
+        for place, attribute, function in replaced:
+            setattr(place, attribute, function)
+    return quickest
+
+
+def _render_pairs(task: tuple[int, int]) -> int:
+    person, scenes = task
+    faces = FaceSet("train", size_px=128)
+    for scene in range(scenes):
+        first, second = (sample_expression(np.random.default_rng([person, scene, k])) for k in range(2))
+        faces.pair(person, scene, first, second)
+    return 2 * scenes
+
+
+def _pairs_per_s(workers: int, people: int = 8, scenes: int = 8) -> dict[str, Any]:
+    """Images a second that processes render of new people in new recordings, with flows, at 128 px."""
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        pool.map(_render_pairs, [(person, 1) for person in range(4 * workers)], chunksize=1)
+        began = time.perf_counter()
+        images = sum(pool.map(_render_pairs, [(100 + person, scenes) for person in range(people)], chunksize=1))
+        seconds = time.perf_counter() - began
+    return {"images_per_s": round(images / seconds, 1), "size_px": 128}
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "unknown"
+
+
+def _commit() -> str:
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line."""
+    config = tyro.cli(FacesConfig, args=arguments, description=__doc__)
+    rows = measure(config)
+    if config.out != "-":
+        default = Path(__file__).parent / "results" / f"{date.today()}-{_commit()}-cpu.jsonl"
+        with Path(config.out or default).open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+    print(table(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
