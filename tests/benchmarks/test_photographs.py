@@ -18,7 +18,8 @@ def test_photographs_are_found_aligned_and_timed(tmp_path, capsys):
     assert (figures["photographs"], figures["found"], figures["pairs"]) == (2, 2, 1)
     assert max(figures["apart_of_eye_distance"].values()) < 0.05
     assert min(figures["cpu_ms"].values()) > 0
-    assert Image.open(tmp_path / "sheet.png").width > 500
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width > 500
 
 
 @pytest.mark.parametrize("content", [None, "notes.txt"])
