@@ -419,7 +419,7 @@ def main(arguments: list[str] | None = None) -> int:
     chosen, rest = first.parse_known_args(arguments)
     try:
         recorded = any(argument.partition("=")[0] == "--data" for argument in rest)
-        base = PRESETS[chosen.preset or ("paper" if recorded else "default")]
+        base = PRESETS[chosen.preset or ("recorded" if recorded else "default")]
         base = read(chosen.config, base) if chosen.config else base
         config = tyro.cli(
             TrainConfig, default=base, args=rest, description=f"{__doc__}\nPresets: {', '.join(PRESETS)}."

@@ -234,6 +234,7 @@ def _places(layout: str, row: dict[str, Any]) -> tuple[str, str]:
 
 
 def expression_sequence(rng: np.random.Generator, label: str, frames: int) -> list[Expression]:
+    """A person's way from neutral to the peak: a smooth rise of all units together (our own choice)."""
     neutral, peak = sample_expression(rng, "neutral"), sample_expression(rng, label, 1.0)
     time = np.linspace(0, 1, frames)
     rise = time * time * (3 - 2 * time)

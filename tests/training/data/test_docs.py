@@ -39,12 +39,14 @@ def test_the_page_has_every_layout_as_it_is(name):
 
 def test_the_commands_and_the_snippet_run_in_order(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    sources: list = []
+    monkeypatch.setattr(train, "fit", lambda config: sources.extend(train.load_data(config)))
     lines = [line for line in PAGE.splitlines() if line.startswith("python -m ")]
     assert len(lines) == 4
     for line in lines:
         module, *arguments = shlex.split(line)[2:]
-        dry = ["--dry-run"] if module == "training.train" else []
-        assert COMMANDS[module](arguments + dry) == 0, line
+        assert COMMANDS[module](arguments) == 0, line
+    assert [len(source.people) for source in sources] == [9, 1]
     assert (tmp_path / "rendered" / "grid.png").exists()
     (snippet,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     namespace: dict = {}

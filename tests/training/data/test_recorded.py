@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from tergan_core import weights
 from tergan_core.errors import ConfigError
 from training import train
-from training.config import PAPER, SMOKE, RecordedConfig
+from training.config import PAPER, RECORDED, SMOKE, RecordedConfig
 from training.data import DataLayoutError, FaceImages, Record, RecordedPairs, load_recorded
 from training.faces import EXPRESSIONS, UNITS, export
 
@@ -106,9 +106,19 @@ def test_pictures_of_nobody_cannot_teach_transfer(records, tmp_path):
 
 
 def test_terms_that_need_true_transfers_are_refused_for_real_pictures():
-    with pytest.raises(ConfigError, match="--preset paper"):
+    with pytest.raises(ConfigError, match="--preset recorded"):
         dataclasses.replace(SMOKE, recorded=RecordedConfig(data="faces"))
-    dataclasses.replace(PAPER, recorded=RecordedConfig(data="faces"))
+    for preset in (PAPER, RECORDED):
+        dataclasses.replace(preset, recorded=RecordedConfig(data="faces"))
+
+
+def test_naming_data_chooses_the_preset_for_it(monkeypatch):
+    asked = []
+    monkeypatch.setattr(train, "fit", asked.append)
+    assert train.main(["--data", "faces", "--layout", "folder"]) == 0
+    assert asked[-1] == dataclasses.replace(RECORDED, recorded=RecordedConfig(data="faces", layout="folder"))
+    assert train.main(["--data=faces", "--preset", "paper"]) == 0
+    assert asked[-1] == dataclasses.replace(PAPER, recorded=RecordedConfig(data="faces"))
 
 
 def test_a_folder_of_faces_trains_and_keeps_people_for_validation(tmp_path):
