@@ -2,17 +2,21 @@
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
 
 from tergan_core import packing, weights
+from tergan_core.engine import ENGINES, EngineName, export
 from tergan_core.errors import TerganError
 
 STORE = Path(__file__).parent / "store"
 
 
-def build(source: str | Path = weights.SHIPPED, store: Path = STORE) -> list[Path]:
-    """The archives of all tasks; those whose content is right already stay untouched."""
-    return [packing.pack(task, source, store, force=True) for task in packing.TASKS]
+def build(source: str | Path = weights.SHIPPED, store: Path = STORE, engine: EngineName | None = None) -> list[Path]:
+    """The archives of all tasks, with the engine that the source has or with another one; those that are right stay."""
+    with tempfile.TemporaryDirectory(prefix="tergan-engine-") as folder:
+        source = export(source, engine, folder) if engine else source
+        return [packing.pack(task, source, store, force=True) for task in packing.TASKS]
 
 
 def main() -> None:
@@ -22,9 +26,12 @@ def main() -> None:
         "--model", default=weights.SHIPPED, help="a shipped model's name, a model folder or hf:owner/name"
     )
     parser.add_argument("--store", type=Path, default=STORE, help="folder for the archives")
+    parser.add_argument(
+        "--engine", choices=ENGINES, help="what runs the network; by default what the model folder names"
+    )
     arguments = parser.parse_args()
     try:
-        print(*build(arguments.model, arguments.store), sep="\n")
+        print(*build(arguments.model, arguments.store, arguments.engine), sep="\n")
     except TerganError as error:
         sys.exit(f"{type(error).__name__}: {error}")
 

@@ -9,6 +9,7 @@ import json as jsonlib
 import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,15 +146,22 @@ class Pack:
     task: Literal["all"] | Task = "all"
     """The task to serve, or all, with one archive for each."""
 
+    engine: Literal["eager", "compile", "aoti", "onnx", "openvino"] | None = None
+    """What runs the network; by default what the model folder names, or eager PyTorch."""
+
     force: bool = False
     """Overwrite archives that are there."""
 
     def run(self, weights: str | None) -> int:
+        from .engine import export
         from .packing import pack
         from .weights import SHIPPED
 
-        for task in get_args(Task) if self.task == "all" else (self.task,):
-            print(pack(task, weights or SHIPPED, self.out, force=self.force))
+        source: str | Path = weights or SHIPPED
+        with tempfile.TemporaryDirectory(prefix="tergan-engine-") as folder:
+            source = export(source, self.engine, folder) if self.engine else source
+            for task in get_args(Task) if self.task == "all" else (self.task,):
+                print(pack(task, source, self.out, force=self.force))
         return 0
 
 

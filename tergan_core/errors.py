@@ -91,6 +91,12 @@ class WeightsCorruptError(TerganError, ValueError):
     code = "weights_corrupt"
 
 
+class EngineError(TerganError, RuntimeError):
+    """An engine cannot compile the network, or cannot run here."""
+
+    code = "engine_error"
+
+
 class MissingExtraError(TerganError, ImportError):
     """An optional dependency is not installed; the message holds the exact pip line."""
 

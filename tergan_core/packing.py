@@ -30,7 +30,8 @@ def pack(task: str, source: str | Path = weights.SHIPPED, out: str | Path = ".",
 
     Args:
         task: `transfer`, `edit` or `recognize`.
-        source: the model, as `weights.load` takes it. It is loaded once, so that no broken model is packed.
+        source: the model, as `weights.load` takes it; one that `engine.export` made brings its engine.
+            It is loaded once, so that no broken model is packed.
         out: the folder for the archive; made if absent.
         force: replace an archive of other content that is there already.
 
@@ -66,8 +67,9 @@ def _archive_folder(task: str, model: Path, version: str, work: Path) -> Path:
     stage = work / "stage"
     stage.mkdir()
     handler, settings = _HANDLERS / f"{task}_handler.py", _SETTINGS / f"{task}.yaml"
-    names = [name for name in ("config.json", "README.md", "metrics.json") if (model / name).exists()]
-    for path in (handler, settings, model / "model.safetensors", *(model / name for name in names)):
+    paths = weights.files(model)
+    names = [path.name for path in paths if path.name != "model.safetensors"]
+    for path in (handler, settings, *paths):
         shutil.copyfile(path, stage / path.name)
     options = {
         "--model-name": task,

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .config import ModelConfig
 from .decoder import IdentityCode
+from .engine import Engine, EngineName, load_engine
 from .errors import (
     IntensityError,
     InvalidCodeError,
@@ -22,7 +23,7 @@ from .errors import (
 from .images import ImageInput, face_tensor, to_array
 from .model import TERGAN
 from .results import GeneratedFace, Recognition
-from .weights import SHIPPED, load
+from .weights import SHIPPED, load, locate
 
 Named = tuple[str, Any]
 """A value from the caller with the name that errors call it by."""
@@ -41,6 +42,7 @@ class FaceEditor:
 
     Args:
         model: the network; it is put into evaluation mode and the channels-last memory format.
+        engine: what runs it; by default the network itself.
 
     >>> config = ModelConfig(image_size=32, identity_backbone="test_resnet", expression_backbone="test_resnet")
     >>> editor = FaceEditor(TERGAN(config))
@@ -48,24 +50,37 @@ class FaceEditor:
     GeneratedFace(task='edit', to='happiness', intensity=0.8)
     """
 
-    def __init__(self, model: TERGAN):
+    def __init__(self, model: TERGAN, engine: Engine | None = None):
         self.model = model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.engine = engine or self.model
         self.batch_size = 16
         """Number of faces in one forward pass; longer lists run in several."""
 
     @classmethod
-    def load(cls, weights: str | Path = SHIPPED, *, device: str | torch.device | None = None) -> "FaceEditor":
+    def load(
+        cls,
+        weights: str | Path = SHIPPED,
+        *,
+        device: str | torch.device | None = None,
+        engine: EngineName | None = None,
+    ) -> "FaceEditor":
         """The editor of a model.
 
         Args:
             weights: a catalogue name, a model folder, or `hf:owner/name`.
             device: a torch device; by default CUDA where there is one, else the CPU.
+            engine: what runs the network, see `engine.ENGINES`; one that the model folder does not hold is compiled
+                now, which takes a minute. By default the one that the folder names, or eager PyTorch if that cannot
+                run here.
 
         Raises:
             WeightsNotFoundError: there is no such model, or it may not be read.
             WeightsCorruptError: its files are damaged.
+            MissingExtraError, EngineError: the engine asked for cannot run here.
         """
-        return cls(load(weights, device=device or ("cuda" if torch.cuda.is_available() else "cpu")))
+        folder = locate(weights)
+        model = load(folder, device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        return cls(model, load_engine(model, folder, engine))
 
     @property
     def config(self) -> ModelConfig:
@@ -205,7 +220,7 @@ class FaceEditor:
 
     def _read_identities(self, faces: list[Named]) -> list[IdentityCode | TerganError]:
         def encode(pictures: Tensor) -> Iterator[IdentityCode]:
-            codes = self.model.encode_identity(pictures)
+            codes = self.engine.encode_identity(pictures)
             return (codes.take(slice(i, i + 1)) for i in range(len(pictures)))
 
         return self._read_faces(faces, lambda face: isinstance(face, IdentityCode), self._check_identity, encode)
@@ -214,7 +229,9 @@ class FaceEditor:
         def is_code(face: Any) -> bool:
             return isinstance(face, Tensor) and face.ndim == 1
 
-        return self._read_faces(faces, is_code, self._check_expression, lambda x: iter(self.model.encode_expression(x)))
+        return self._read_faces(
+            faces, is_code, self._check_expression, lambda x: iter(self.engine.encode_expression(x))
+        )
 
     def _read_faces(
         self,
@@ -308,7 +325,7 @@ class FaceEditor:
         identity = IdentityCode.concatenate(people)
         strength = torch.tensor(intensities, device=self._device)
         code = self.model.blend(identity.expression, torch.stack(list(wanted)), strength)
-        drawing = self.model.draw(identity, code)
+        drawing = self.engine.draw(identity, code)
         flows = [None] * len(people) if drawing.flow is None else list(drawing.flow.float().cpu().numpy())
         return [
             GeneratedFace(to_array(face), task, name, intensity, flow)

@@ -54,10 +54,10 @@ def save(
         "format_version": FORMAT_VERSION,
         "name": name or folder.name,
         "version": version,
-        "sha256": _sha256(folder / _WEIGHTS),
+        "sha256": sha256(folder / _WEIGHTS),
         "model": model.config.to_dict(),
     }
-    (folder / _CONFIG).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    write_description(folder, description)
     (folder / _CARD).write_text(card or f"# {description['name']}\n", encoding="utf-8")
     if metrics is not None:
         (folder / _METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
@@ -121,6 +121,17 @@ def describe(source: str | Path = SHIPPED) -> dict[str, Any]:
     return description
 
 
+def write_description(folder: Path, description: dict[str, Any]) -> None:
+    """Writes what `describe` reads."""
+    (folder / _CONFIG).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+
+
+def files(folder: Path) -> list[Path]:
+    """The files that belong to the model of a folder, those of its engine included."""
+    names = [_CONFIG, _WEIGHTS, _CARD, _METRICS, *describe(folder).get("engine", {}).get("sha256", {})]
+    return [folder / name for name in names if (folder / name).exists()]
+
+
 def load(source: str | Path = SHIPPED, *, device: str | torch.device = "cpu") -> TERGAN:
     """The network of a model folder, in evaluation mode. Nothing is unpickled; every tensor has to fit.
 
@@ -136,7 +147,7 @@ def load(source: str | Path = SHIPPED, *, device: str | torch.device = "cpu") ->
     description = describe(folder)
     path = folder / _WEIGHTS
     try:
-        if _sha256(path) != description["sha256"]:
+        if sha256(path) != description["sha256"]:
             raise WeightsCorruptError(
                 f"{str(path)!r} does not have the sha256 that {_CONFIG} names. Fetch the model again."
             )
@@ -155,7 +166,8 @@ def load(source: str | Path = SHIPPED, *, device: str | torch.device = "cpu") ->
     return model.eval().to(device)
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """The sha256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

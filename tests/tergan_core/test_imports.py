@@ -26,12 +26,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "results": {"errors", "config", "images"},
     "model": BELOW_MODEL,
     "weights": BELOW_MODEL | {"model"},
-    "pipeline": BELOW_MODEL | {"model", "weights"},
+    "engine": BELOW_MODEL | {"model", "weights"},
+    "pipeline": BELOW_MODEL | {"model", "weights", "engine"},
     "detect": {"errors"},
     "photo": BELOW_MODEL | {"model", "weights", "pipeline", "detect"},
     "packing": {"errors", "config", "weights"},
     "serving": BELOW_MODEL | {"model", "weights", "pipeline"},
-    "cli": BELOW_MODEL | {"model", "weights", "pipeline", "packing", "serving", "photo"},
+    "cli": BELOW_MODEL | {"model", "weights", "pipeline", "packing", "serving", "photo", "engine"},
 }
 CLONE_ONLY = {"handlers", "model_archives", "training", "benchmarks", "tests"}
 

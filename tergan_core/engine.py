@@ -1,0 +1,372 @@
+"""Engines: what runs the network. PyTorch itself (`eager`), or what a compiler made of the network's three functions.
+
+An engine has three methods of TERGAN, `encode_identity`, `encode_expression` and `draw`, with the same meaning, any
+batch size and the model's image size; TERGAN is the eager engine itself. `export` writes a model folder that holds the
+compiled functions as well, `load_engine` finds the engine that a folder names.
+"""
+
+import hashlib
+import importlib.util
+import logging
+import platform
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from . import weights
+from .decoder import Drawing, IdentityCode
+from .errors import ConfigError, EngineError, MissingExtraError, TerganError, WeightsCorruptError, close_names
+from .model import TERGAN
+
+EngineName = Literal["eager", "compile", "aoti", "onnx", "openvino"]
+
+ENGINES: tuple[EngineName, ...] = get_args(EngineName)
+"""`eager` PyTorch, `compile` torch.compile at every start, `aoti` AOTInductor, `onnx` ONNX Runtime, `openvino`."""
+
+TOLERANCE = 1e-3
+"""Largest difference from eager that `export` accepts, of any value of any output (pixels are in [0, 1])."""
+
+_RUNS_ON = {"onnx": ("onnxruntime",), "openvino": ("openvino",)}
+_BUILT_WITH = {name: ("onnx", "onnxscript", *packages) for name, packages in _RUNS_ON.items()}
+_SUFFIXES = {"aoti": ".pt2", "onnx": ".onnx", "openvino": ".onnx"}
+_log = logging.getLogger(__name__)
+
+Function = Callable[..., Sequence[Tensor]]
+"""Tensors in, tensors out: the form in which compilers take and give functions."""
+
+
+class Engine(Protocol):
+    """The part of TERGAN that costs time."""
+
+    def encode_identity(self, image: Float[Tensor, "b 3 h w"]) -> IdentityCode:
+        """See `TERGAN.encode_identity`."""
+        ...
+
+    def encode_expression(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+        """See `TERGAN.encode_expression`."""
+        ...
+
+    def draw(self, identity: IdentityCode, expression: Float[Tensor, "b d"]) -> Drawing:
+        """See `TERGAN.draw`; of the parts of the drawing, the image and the flow are sure."""
+        ...
+
+
+class CompiledEngine:
+    """An engine made of three compiled functions.
+
+    Args:
+        functions: by the names of TERGAN's methods, with tensors in and tensors out.
+    """
+
+    def __init__(self, functions: dict[str, Function]):
+        self._functions = functions
+
+    def encode_identity(self, image: Float[Tensor, "b 3 h w"]) -> IdentityCode:
+        *maps, embedding = self._functions["encode_identity"](image)
+        return IdentityCode(image, maps, embedding, self.encode_expression(image))
+
+    def encode_expression(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+        return self._functions["encode_expression"](image)[0]
+
+    def draw(self, identity: IdentityCode, expression: Float[Tensor, "b d"]) -> Drawing:
+        return Drawing(*self._functions["draw"](*_flat(identity), expression))
+
+
+def export(source: str | Path, name: EngineName, folder: str | Path) -> Path:
+    """Writes a model folder that runs by the engine `name`, and returns its path.
+
+    It is the folder of `source` with the compiled functions beside the weights and with `engine` in `config.json`:
+    its name, the sha256 of its files, and what it was built for. Its outputs are compared with eager's.
+
+    Args:
+        source: the model, as `weights.load` takes it.
+        folder: the folder to write; made if absent.
+
+    Raises:
+        ConfigError: there is no such engine, or `folder` is the model's own.
+        MissingExtraError: a package of the engine is not installed.
+        EngineError: the compiler fails, or its output differs from eager by more than `TOLERANCE`.
+        WeightsNotFoundError, WeightsCorruptError: as `weights.load`.
+    """
+    _check_name(name)
+    model, original, folder = weights.load(source), weights.locate(source), Path(folder)
+    if folder.resolve() == original.resolve():
+        raise ConfigError(f"folder is {str(folder)!r}, the model's own; accepted: another folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    description = {key: value for key, value in weights.describe(original).items() if key != "engine"}
+    compiled_before = weights.describe(original).get("engine", {}).get("sha256", {})
+    for path in weights.files(original):
+        if path.name not in compiled_before:
+            shutil.copyfile(path, folder / path.name)
+    if name != "eager":
+        paths = _build(model, name, folder)
+        difference = _difference(model, _open(model, name, folder))
+        if not difference <= TOLERANCE:
+            raise EngineError(
+                f"the outputs of engine {name!r} differ from eager's by {difference:.2g}; accepted: {TOLERANCE:g}. "
+                "Use another engine, and report this."
+            )
+        description["engine"] = {
+            "name": name,
+            "sha256": {path.name: weights.sha256(path) for path in paths},
+            "built_for": _here() if name == "aoti" else {},
+        }
+    weights.write_description(folder, description)
+    return folder
+
+
+def load_engine(model: TERGAN, folder: Path, name: EngineName | None = None) -> Engine:
+    """The engine of a model folder.
+
+    Args:
+        model: the network of the folder; where nothing else can run, it is the engine.
+        folder: the model folder.
+        name: the engine to use, compiled now if the folder does not hold it. By default the one that the folder names;
+            if that one cannot run here, the log says why and the network itself is used.
+
+    Raises:
+        ConfigError: there is no engine `name`.
+        MissingExtraError, EngineError: the engine `name` cannot run here.
+        WeightsCorruptError: a compiled function does not have the sha256 that the folder names.
+    """
+    stored = weights.describe(folder).get("engine", {"name": "eager", "sha256": {}, "built_for": {}})
+    if name is not None and _check_name(name) != stored["name"]:
+        with tempfile.TemporaryDirectory(prefix="tergan-engine-") as work:
+            _build(model, name, Path(work))
+            return _open(model, name, Path(work))
+    try:
+        _check_files(folder, stored)
+        return _open(model, _check_name(stored["name"]), folder)
+    except WeightsCorruptError:
+        raise
+    except TerganError as error:
+        if name is not None:
+            raise
+        _log.warning("engine %r cannot run here, eager PyTorch is used: %s", stored["name"], error)
+        return model
+
+
+def _build(model: TERGAN, name: EngineName, folder: Path) -> list[Path]:
+    """The files with the compiled functions; none for engines that compile at every start."""
+    _check_packages(name, _BUILT_WITH)
+    if name not in _SUFFIXES:
+        return []
+    paths = []
+    for function, arguments in _examples(model, batch=2).items():
+        path = folder / f"{function}{_SUFFIXES[name]}"
+        batch = torch.export.Dim("batch", min=1, max=1024)
+        try:
+            with torch.no_grad(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of the exporters, about themselves
+                module = _PARTS[function](model)
+                program = torch.export.export(module, arguments, dynamic_shapes=(({0: batch},) * len(arguments),))
+                if name == "aoti":
+                    torch._inductor.aoti_compile_and_package(program, package_path=str(path))
+                else:
+                    torch.onnx.export(program, f=str(path), external_data=False, verbose=False)
+        except Exception as error:  # compilers raise whatever their parts raise
+            raise EngineError(f"engine {name!r} cannot compile {function}: {str(error)[:500]}") from error
+        paths.append(path)
+    return paths
+
+
+def _open(model: TERGAN, name: EngineName, folder: Path) -> Engine:
+    """The engine of compiled files, or of the network where an engine has none."""
+    if name == "eager":
+        return model
+    _check_packages(name, _RUNS_ON)
+    device = model.prototypes.device
+    if name in ("onnx", "openvino") and device.type != "cpu":
+        raise EngineError(f"engine {name!r} runs on the CPU, the model is on {device}; accepted: eager, compile, aoti.")
+    try:
+        functions: dict[str, Function] = {
+            function: _OPENERS[name](model, function, folder / f"{function}{_SUFFIXES.get(name, '')}")
+            for function in _PARTS
+        }
+        engine = CompiledEngine(functions)
+        for batch in (1, 2):  # what compiles at its first call does so now, not in a request
+            _outputs(engine, _pictures(model, batch))
+    except Exception as error:  # as above
+        raise EngineError(f"engine {name!r} cannot be started: {str(error)[:500]}") from error
+    return engine
+
+
+def _open_compile(model: TERGAN, function: str, path: Path) -> Function:
+    return torch.compile(_PARTS[function](model), dynamic=True)
+
+
+def _open_aoti(model: TERGAN, function: str, path: Path) -> Function:
+    compiled = torch._inductor.aoti_load_package(str(path))
+    return lambda *tensors: compiled(*(tensor.contiguous() for tensor in tensors))  # the layout that it was built for
+
+
+def _open_onnx(model: TERGAN, function: str, path: Path) -> Function:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads leave the core alone
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names = [entry.name for entry in session.get_inputs()]
+
+    def run(*tensors: Tensor) -> Sequence[Tensor]:
+        arrays = [tensor.contiguous().numpy() for tensor in tensors]
+        return [torch.from_numpy(array) for array in session.run(None, dict(zip(names, arrays, strict=True)))]
+
+    return run
+
+
+def _open_openvino(model: TERGAN, function: str, path: Path) -> Function:
+    import openvino
+
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    compiled = openvino.Core().compile_model(path, "CPU", {**settings, "INFERENCE_PRECISION_HINT": "f32"})
+
+    def run(*tensors: Tensor) -> Sequence[Tensor]:
+        # A copy: the next call writes into the same memory.
+        answer = compiled([tensor.contiguous().numpy() for tensor in tensors])
+        return [torch.from_numpy(answer[output].copy()) for output in compiled.outputs]
+
+    return run
+
+
+_OPENERS: dict[str, Callable[[TERGAN, str, Path], Function]] = {
+    "compile": _open_compile,
+    "aoti": _open_aoti,
+    "onnx": _open_onnx,
+    "openvino": _open_openvino,
+}
+
+
+class _Part(nn.Module):
+    """One function of the network with tensors in and tensors out; each has code of its own for torch.compile."""
+
+    def __init__(self, model: TERGAN):
+        super().__init__()
+        self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+class _EncodeIdentity(_Part):
+    """Leaves out what its input and `encode_expression` tell, so no weight is stored twice."""
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        code = self.model.encode_identity(*tensors)
+        return (*code.maps, code.embedding)
+
+
+class _EncodeExpression(_Part):
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        return (self.model.encode_expression(*tensors),)
+
+
+class _Draw(_Part):
+    """Of the drawing, the image and the flow, if there is one."""
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        image, *maps, embedding, shown, wanted = tensors
+        drawing = self.model.draw(IdentityCode(image, maps, embedding, shown), wanted)
+        return (drawing.image,) if drawing.flow is None else (drawing.image, drawing.flow)
+
+
+_PARTS: dict[str, type[_Part]] = {
+    "encode_identity": _EncodeIdentity,
+    "encode_expression": _EncodeExpression,
+    "draw": _Draw,
+}
+
+
+def _flat(identity: IdentityCode) -> tuple[Tensor, ...]:
+    return (identity.image, *identity.maps, identity.embedding, identity.expression)
+
+
+def _pictures(model: TERGAN, batch: int) -> Tensor:
+    """Smooth pictures, as faces are: white noise would blow up the rounding differences of a flow."""
+    coarse = torch.rand(batch, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    size = (model.config.image_size, model.config.image_size)
+    return nn.functional.interpolate(coarse, size, mode="bicubic").clamp(0, 1).to(model.prototypes.device)
+
+
+@torch.inference_mode()
+def _outputs(engine: Engine, faces: Tensor) -> list[Tensor]:
+    """What the three functions make of the faces; each is given the expression of its neighbour."""
+    identity = engine.encode_identity(faces)
+    wanted = engine.encode_expression(faces.flip(0))
+    drawing = engine.draw(identity, wanted)
+    return [*_flat(identity), wanted, drawing.image, *([] if drawing.flow is None else [drawing.flow])]
+
+
+def _difference(model: TERGAN, engine: Engine) -> float:
+    """The largest difference between the engine's outputs and the network's, at several batch sizes."""
+    return max(
+        float((ours - eager).abs().max())
+        for batch in (1, 3, 8)
+        for ours, eager in zip(
+            _outputs(engine, _pictures(model, batch)), _outputs(model, _pictures(model, batch)), strict=True
+        )
+    )
+
+
+def _examples(model: TERGAN, batch: int) -> dict[str, tuple[Tensor, ...]]:
+    """Arguments of each function. No dimension but the first has their batch size by chance."""
+    faces = _pictures(model, batch)
+    with torch.no_grad():
+        identity = model.encode_identity(faces)
+    return {
+        "encode_identity": (faces,),
+        "encode_expression": (faces,),
+        "draw": (*_flat(identity), identity.expression.flip(0)),
+    }
+
+
+def _check_name(name: str) -> EngineName:
+    if name not in ENGINES:
+        raise ConfigError(f"there is no engine {name!r}. {close_names(name, ENGINES)}")
+    return name  # type: ignore[return-value]
+
+
+def _check_packages(name: str, packages: Mapping[str, tuple[str, ...]]) -> None:
+    for package in packages.get(name, ()):
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError(package, name, f"engine {name!r}")
+
+
+def _check_files(folder: Path, stored: dict[str, Any]) -> None:
+    for name, sha256 in stored["sha256"].items():
+        path = folder / name
+        if not path.exists():
+            raise EngineError(f"{name!r} is missing in {str(folder)!r}. Export the model again.")
+        if weights.sha256(path) != sha256:
+            raise WeightsCorruptError(
+                f"{str(path)!r} does not have the sha256 that config.json names. Export the model again."
+            )
+    differing = [key for key, value in _here().items() if stored["built_for"].get(key, value) != value]
+    if differing:
+        here = ", ".join(f"{key} {_here()[key]}" for key in differing)
+        raise EngineError(f"its code was built for another machine; here is {here}. Export the model here.")
+
+
+def _here() -> dict[str, str]:
+    """What native code depends on."""
+    return {
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+    }
+
+
+def _processor() -> str:
+    """The CPU's family and instructions as a short fingerprint: code is compiled for all that it can do."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor()
+    flags = next((line for line in text.splitlines() if line.startswith(("flags", "Features"))), "")
+    return hashlib.sha256(flags.encode()).hexdigest()[:16]

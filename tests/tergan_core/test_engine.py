@@ -1,0 +1,153 @@
+"""Engines give what eager PyTorch gives, at any batch size; what cannot run is said, and eager takes its place."""
+
+import importlib.util
+import json
+import logging
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from tergan_core import FaceEditor, packing, weights
+from tergan_core.engine import ENGINES, TOLERANCE, CompiledEngine, export, load_engine
+from tergan_core.errors import ConfigError, EngineError, MissingExtraError, WeightsCorruptError
+
+NEEDS = {"onnx": ("onnxscript", "onnxruntime"), "openvino": ("onnxscript", "openvino")}
+
+
+def skip_unless_it_can_run(name):
+    for package in NEEDS.get(name, ()):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"needs {package}")
+    if name in ("compile", "aoti") and not shutil.which("g++"):
+        pytest.skip("needs a C++ compiler")
+
+
+@pytest.fixture(scope="session")
+def onnx_folder(tiny_folder, tmp_path_factory):
+    skip_unless_it_can_run("onnx")
+    return export(tiny_folder, "onnx", tmp_path_factory.mktemp("engines") / "onnx")
+
+
+def same_as_eager(editor, eager, pictures):
+    people, drivers = pictures, pictures[::-1]
+    ours = editor.transfer(identity=people, expression=drivers, intensity=0.7)
+    for mine, its in zip(ours, eager.transfer(identity=people, expression=drivers, intensity=0.7), strict=True):
+        assert np.abs(mine.image.astype(int) - its.image).max() <= 1
+        assert np.abs(mine.flow - its.flow).max() <= TOLERANCE
+    for mine, its in zip(editor.recognize(pictures), eager.recognize(pictures), strict=True):
+        assert mine.probabilities == pytest.approx(its.probabilities, abs=TOLERANCE)
+
+
+def test_onnx_gives_eagers_results_at_batch_sizes_it_was_not_made_with(onnx_folder, tiny_editor, face_images):
+    editor = FaceEditor.load(onnx_folder, device="cpu")
+    assert isinstance(editor.engine, CompiledEngine)
+    for count in (1, 5):
+        same_as_eager(editor, tiny_editor, face_images[:count])
+
+
+def test_openvino_runs_the_same_files(onnx_folder, tiny_editor, face_images, tmp_path):
+    skip_unless_it_can_run("openvino")
+    folder = shutil.copytree(onnx_folder, tmp_path / "openvino")
+    description = weights.describe(folder)
+    weights.write_description(folder, {**description, "engine": {**description["engine"], "name": "openvino"}})
+    editor = FaceEditor.load(folder, device="cpu")
+    assert isinstance(editor.engine, CompiledEngine)
+    for count in (1, 5):
+        same_as_eager(editor, tiny_editor, face_images[:count])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["compile", "aoti", "openvino"])
+def test_every_other_engine_gives_eagers_results(name, tiny_folder, tiny_editor, face_images, tmp_path):
+    skip_unless_it_can_run(name)
+    editor = FaceEditor.load(export(tiny_folder, name, tmp_path / name), device="cpu")
+    assert isinstance(editor.engine, CompiledEngine)
+    for count in (1, 5):
+        same_as_eager(editor, tiny_editor, face_images[:count])
+
+
+def test_a_codes_image_and_maps_outlive_the_next_call(onnx_folder, face_images):
+    editor = FaceEditor.load(onnx_folder, device="cpu")
+    first = editor.encode_identity(face_images[0])
+    kept = [part.clone() for part in first.maps]
+    editor.encode_identity(face_images[1])
+    assert all(torch.equal(now, then) for now, then in zip(first.maps, kept, strict=True))
+
+
+def test_an_exported_folder_is_a_model_folder_that_an_archive_takes_whole(onnx_folder, tiny_folder, tmp_path):
+    import zipfile
+
+    stored = weights.describe(onnx_folder)["engine"]
+    assert stored["name"] == "onnx" and sorted(stored["sha256"]) == [
+        "draw.onnx", "encode_expression.onnx", "encode_identity.onnx",
+    ]  # fmt: skip
+    eager, ours = weights.load(tiny_folder), weights.load(onnx_folder)
+    assert all(torch.equal(a, b) for a, b in zip(eager.parameters(), ours.parameters(), strict=True))
+    with zipfile.ZipFile(packing.pack("edit", onnx_folder, tmp_path)) as file:
+        for name in stored["sha256"]:
+            assert file.read(name) == (onnx_folder / name).read_bytes()
+
+
+def test_an_eager_export_is_the_model_without_its_engine(onnx_folder, tiny_folder, tmp_path):
+    folder = export(onnx_folder, "eager", tmp_path / "eager")
+    assert "engine" not in weights.describe(folder)
+    assert {path.name for path in folder.iterdir()} == {path.name for path in weights.files(tiny_folder)}
+
+
+def changed(folder, to, **changes):
+    """A copy of a model folder with other values in its engine's description."""
+    shutil.copytree(folder, to)
+    config = to / "config.json"
+    description = json.loads(config.read_text())
+    description["engine"].update(changes)
+    config.write_text(json.dumps(description))
+    return to
+
+
+def test_a_compiled_file_that_was_changed_is_refused(onnx_folder, tmp_path):
+    folder = shutil.copytree(onnx_folder, tmp_path / "changed")
+    with (folder / "draw.onnx").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(WeightsCorruptError, match=r"draw\.onnx"):
+        FaceEditor.load(folder, device="cpu")
+
+
+def test_a_folder_whose_engine_cannot_run_here_runs_eagerly_and_the_log_says_why(onnx_folder, tmp_path, caplog):
+    folder = changed(onnx_folder, tmp_path / "elsewhere", built_for={"machine": "sparc"})
+    with caplog.at_level(logging.WARNING):
+        editor = FaceEditor.load(folder, device="cpu")
+    assert editor.engine is editor.model
+    assert "eager PyTorch is used" in caplog.text and "built for another machine" in caplog.text
+    with pytest.raises(EngineError, match="built for another machine"):
+        FaceEditor.load(folder, device="cpu", engine="onnx")
+
+
+def test_a_missing_file_of_the_engine_leaves_eager(onnx_folder, tmp_path, caplog):
+    folder = shutil.copytree(onnx_folder, tmp_path / "missing")
+    (folder / "draw.onnx").unlink()
+    editor = FaceEditor.load(folder, device="cpu")
+    assert editor.engine is editor.model and "'draw.onnx' is missing" in caplog.text
+
+
+def test_a_missing_package_is_named_with_its_extra(tiny_model, tiny_folder, onnx_folder, monkeypatch, caplog):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name.startswith("onnx") else found(name))
+    with pytest.raises(MissingExtraError, match=r"tergan-core\[onnx\]"):
+        load_engine(tiny_model, tiny_folder, "onnx")
+    assert load_engine(tiny_model, onnx_folder) is tiny_model
+    assert "tergan-core[onnx]" in caplog.text
+
+
+def test_an_unknown_engine_is_refused_with_the_known_ones(tiny_folder, tmp_path):
+    with pytest.raises(ConfigError, match="onnx"):
+        export(tiny_folder, "onxx", tmp_path / "out")
+    with pytest.raises(ConfigError, match="another folder"):
+        export(tiny_folder, "onnx", tiny_folder)
+
+
+def test_eager_is_the_network_itself(tiny_model, tiny_folder):
+    assert ENGINES[0] == "eager"
+    assert load_engine(tiny_model, tiny_folder) is tiny_model
+    assert load_engine(tiny_model, tiny_folder, "eager") is tiny_model
