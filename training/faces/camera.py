@@ -105,7 +105,7 @@ def develop(light: np.ndarray, camera: Camera) -> np.ndarray:
 def _grain(height, width, seed):
     """Returns a window [h, w, 2] of a sheet of independent standard normal numbers, drawn once per process."""
     sheet = _grain_sheet(height, width)
-    top, left = np.random.default_rng(seed).integers((height + 1, width + 1))
+    left, top = seed % (width + 1), seed // (width + 1) % (height + 1)
     return sheet[top : top + height, left : left + width]
 
 
@@ -126,28 +126,28 @@ def point_spread(defocus_px: float, motion_px: float, angle: float) -> np.ndarra
     return (kernel / kernel.sum()).astype(np.float32)
 
 
+@numba.njit(cache=True, fastmath=True, error_model="numpy")
 def _blur(light, kernel):
     """Returns `light` convolved with a kernel; edges are repeated."""
     height, width, _ = light.shape
-    radius = len(kernel) // 2
-    rows = np.clip(np.arange(-radius, height + radius), 0, height - 1)
-    columns = np.clip(np.arange(-radius, width + radius), 0, width - 1)
-    padded = light[rows][:, columns].reshape(height + 2 * radius, -1)
-    return _convolve(padded, kernel, height, 3 * width).reshape(light.shape)
-
-
-@numba.njit(cache=True, fastmath=True, error_model="numpy")
-def _convolve(padded, kernel, height, width):
-    result = np.zeros((height, width), np.float32)
+    radius = kernel.shape[0] // 2
+    padded = np.empty((height + 2 * radius, 3 * (width + 2 * radius)), np.float32)
+    for row in range(height + 2 * radius):
+        source = min(max(row - radius, 0), height - 1)
+        for column in range(width + 2 * radius):
+            beside = min(max(column - radius, 0), width - 1)
+            for q in range(3):
+                padded[row, 3 * column + q] = light[source, beside, q]
+    result = np.zeros((height, 3 * width), np.float32)
     for row in range(height):
         for j in range(kernel.shape[0]):
             for i in range(kernel.shape[1]):
                 weight = kernel[j, i]
                 if weight < 1e-3:
                     continue
-                for column in range(width):
+                for column in range(3 * width):
                     result[row, column] += weight * padded[row + j, column + 3 * i]
-    return result
+    return result.reshape((height, width, 3))
 
 
 @numba.njit(cache=True, fastmath=True, error_model="numpy")

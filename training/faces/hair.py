@@ -133,6 +133,8 @@ def _grow(rng, look, skull, roots, canonical, parting):
     x, y, z = canonical.T
     out = skull.normals(roots)
     front = smoothstep(0.75, 1.15, z) * smoothstep(7.8, 8.05, y)
+    if look.fringe:
+        front = (front > 0.4).astype(float)
     sides = smoothstep(8.2, 7.8, y) * (1 - front)
     lift = np.full(count, look.lift)
     length = look.length + (look.fringe_length - look.length) * front + (look.side_length - look.length) * sides

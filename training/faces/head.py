@@ -23,7 +23,7 @@ OPPOSITES = (
     ("-compress", "-uncompress"),
 )
 DETAIL_REGIONS = ("head", "forehead", "eyebrows", "eyes", "nose", "mouth", "cheek", "chin", "ears", "neck")
-PIXELS_PER_UNIT = 220
+PIXELS_PER_UNIT = 160
 """Resolution of the canonical feature maps; a unit of the mesh is a decimetre."""
 MAP_LEVELS = 4
 """Maps are kept at full resolution, a half, a quarter and an eighth of it."""
@@ -174,6 +174,9 @@ class Head:
         solid = self.parts < LASHES
         self.solid_triangles = np.ascontiguousarray(self.triangles[solid])
         self.solid_parts = np.ascontiguousarray(self.parts[solid]).astype(np.int8)
+        outside = (self.parts == SKIN) & (self.masks["inside_mouth"][self.triangles].mean(1) < 0.5)
+        above_shoulders = self.mean[self.triangles][..., 1].mean(1) > 5.8
+        self.shadow_triangles = np.ascontiguousarray(self.triangles[outside & above_shoulders])
         self.skin_vertices = np.unique(self.triangles[self.parts == SKIN])
         lashes = self.triangles[self.parts == LASHES]
         self.lash_triangles = np.ascontiguousarray(lashes[self.mean[lashes][:, :, 1].mean(1) > 7.53])

@@ -86,11 +86,11 @@ def _sample_light(rng, illumination):
     if illumination == "free":
         azimuth, elevation = np.clip(rng.normal(0, 0.6), -1.1, 1.1), rng.uniform(0.0, 0.85)
         key, ambient = rng.uniform(1.0, 1.8), rng.uniform(0.35, 0.7)
-        exposure, noise = 1.0, 1.0
+        exposure, noise = 1.2, 1.0
     elif illumination == "strong":
         azimuth, elevation = rng.normal(0, 0.25), rng.uniform(0.35, 0.8)
         key, ambient = rng.uniform(1.2, 1.6), rng.uniform(0.55, 0.75)
-        exposure, noise = 1.0, 0.7
+        exposure, noise = 1.2, 0.7
     elif illumination == "weak":
         azimuth, elevation, coolness, warmth = rng.normal(0, 0.2), rng.uniform(-0.25, 0.1), 1.0, -0.8
         key, ambient = rng.uniform(0.30, 0.55), rng.uniform(0.10, 0.2)

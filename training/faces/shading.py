@@ -432,11 +432,13 @@ def shade_pixels(
                     if part == EYES:
                         towards = (nx * lx + ny * ly + nz * (lz + TWO)) * catch
                         if towards > f32(0.9):
-                            highlight = f32(1.2) * np.exp(f32(260) * (towards - 1)) * (f32(0.4) + f32(0.6) * lit)
+                            highlight = (
+                                f32(1.2) * np.exp(f32(260) * (towards - ONE)) * (f32(0.4) + f32(0.6) * lit) * covered
+                            )
                     elif towards > f32(0.4):
                         # a broad and a narrow lobe; exp(g (x - 1)) is close to x ** g
-                        lobes = f32(0.35) * np.exp(f32(0.5) * shine[1] * (towards - 1)) + f32(0.5) * np.exp(
-                            f32(2.2) * shine[1] * (towards - 1)
+                        lobes = f32(0.35) * np.exp(f32(0.5) * shine[1] * (towards - ONE)) + f32(0.5) * np.exp(
+                            f32(2.2) * shine[1] * (towards - ONE)
                         )
                         highlight = f32(0.42) * shine[0] * lit * lobes
                     edge = ONE - max(nz, f32(0))

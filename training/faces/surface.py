@@ -114,7 +114,7 @@ def paint_surface(
     brown += both(0.29, 7.46, 0.19, 0.13) * (0.06 + 0.14 * rng.random()) + 0.10 * both(0.30, 7.385, 0.15, 0.04)
     pores = noise(110, 1)
     porous = 0.35 + 0.8 * both(0.26, 7.1, 0.2, 0.2) + 0.8 * spot(0, 7.15, 0.14, 0.14) + 0.4 * spot(0, 8.0, 0.4, 0.2)
-    relief = marks * porous * (0.0011 * pores + 0.0010 * noise(55, 2)) + 0.0018 * noise(12, 2)
+    relief = marks * porous * (0.0010 * pores + 0.0008 * noise(55, 2)) + 0.0009 * noise(12, 2)
     brown += 0.03 * marks * porous * np.maximum(-pores, 0)
     if rng.random() < 0.3 and look.tone < 2.6:
         cheeks = np.exp(-((side / 0.55) ** 4) - ((y - 7.2) / 0.25) ** 4)
