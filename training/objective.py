@@ -52,7 +52,8 @@ def generator_terms(
     if "unit_regression" in active:
         n = len(model.config.units)
         terms["unit_regression"] = losses.unit_regression(
-            torch.cat([person.expression[:, :n], wanted[:, :n]]), torch.cat([batch.identity_units, batch.units])
+            torch.cat([person.expression[:, :n], wanted[:, :n]]),
+            torch.cat([batch.identity_units, batch.expression_units]),
         )
     if "expression_classification" in active:
         terms["expression_classification"] = losses.expression_classification(
@@ -131,4 +132,6 @@ def _with_true_units(person: IdentityCode, wanted: Tensor, batch: Batch, chosen:
         true = torch.cat([units, code[:, units.shape[1] :]], dim=1)
         return torch.where(chosen[:, None], true, code)
 
-    return person._replace(expression=replaced(person.expression, batch.identity_units)), replaced(wanted, batch.units)
+    return person._replace(expression=replaced(person.expression, batch.identity_units)), replaced(
+        wanted, batch.truth_units
+    )

@@ -257,7 +257,7 @@ def dry_run(config: TrainConfig) -> dict[str, Any]:
     image, labels = torch.rand(b, 3, s, s), torch.zeros(b, dtype=torch.long)
     units = torch.zeros(b, len(UNITS))
     batch = Batch(
-        image, image, image.clone(), units, units, labels, labels, labels, round(b * config.reconstruction_share)
+        image, image, image.clone(), units, units, units, labels, labels, labels, round(b * config.reconstruction_share)
     )
     with FlopCounterMode(display=False) as counter:
         terms, _ = generator_terms(

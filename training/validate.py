@@ -38,7 +38,7 @@ def validate(model: TERGAN, pairs: Pairs | RecordedPairs, device: torch.device, 
                 "l1_changed_copy": _masked_l1(batch.identity, batch.truth, changed),
             }
         if n:
-            row["unit_error"] = (code[:, :n] - batch.units).abs().mean(1)
+            row["unit_error"] = (code[:, :n] - batch.expression_units).abs().mean(1)
         rows.append(row)
     return {f"validation/{name}": float(torch.cat([row[name] for row in rows]).mean()) for name in rows[0]}
 

@@ -75,7 +75,7 @@ def test_items_decoded_from_true_units_do_not_depend_on_the_predicted_ones(netwo
     chosen = torch.ones(6, dtype=torch.bool)
     _, output = generator_terms(networks, batch, TermWeights(), refine=False, true_units=chosen)
     person = networks.model.encode_identity(batch.identity)._replace(expression=batch.identity_units)
-    assert torch.allclose(output, networks.model.decode(person, batch.units), atol=1e-6)
+    assert torch.allclose(output, networks.model.decode(person, batch.truth_units), atol=1e-6)
     networks.model.train()
 
 
@@ -83,7 +83,13 @@ def test_a_batch_holds_one_person_twice_and_a_stranger_with_the_wanted_expressio
     batch = pairs.draw(np.random.default_rng(3), 16, reconstructions=4)
     assert torch.equal(batch.expression[:4], batch.identity[:4]) and torch.equal(batch.truth[:4], batch.identity[:4])
     assert all(not torch.equal(a, b) for a, b in zip(batch.identity[4:], batch.truth[4:], strict=True))
-    assert torch.equal(batch.units[:4], batch.identity_units[:4])
+    assert torch.equal(batch.truth_units[:4], batch.identity_units[:4])
+    assert torch.equal(batch.expression_units[:4], batch.identity_units[:4])
+    # Strangers mean the same expression and show it in their own style.
+    assert not torch.equal(batch.truth_units[4:], batch.expression_units[4:])
+    assert (
+        torch.corrcoef(torch.stack([batch.truth_units[4:].flatten(), batch.expression_units[4:].flatten()]))[0, 1] > 0.9
+    )
 
 
 def test_the_same_seed_draws_the_same_batch(pairs):

@@ -17,13 +17,18 @@ from training.faces import load_pairs
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch; the first items may be reconstructions, whose expression image is the identity image itself."""
+    """One batch; the first items may be reconstructions, whose expression image is the identity image itself.
+
+    The face units of an image are those that its person shows. Truth and expression image mean the same expression, but
+    each shows it in the style of its own person.
+    """
 
     identity: Float[Tensor, "b 3 h w"]
     expression: Float[Tensor, "b 3 h w"]
     truth: Float[Tensor, "b 3 h w"]
     identity_units: Float[Tensor, "b u"]
-    units: Float[Tensor, "b u"]
+    expression_units: Float[Tensor, "b u"]
+    truth_units: Float[Tensor, "b u"]
     identity_label: Int[Tensor, " b"]
     label: Int[Tensor, " b"]
     person: Int[Tensor, " b"]
@@ -61,14 +66,14 @@ class Pairs:
         data = load_pairs(path)
         self.images: np.ndarray = data["images"]  # uint8 [n, 2, h, w, 3]
         self.expressions: np.ndarray = np.array(data["expressions"])
-        self.units = torch.from_numpy(np.array(data["pool_units"], np.float32))
+        self.units: np.ndarray = data["units"]  # float32 [n, 2, 52]
         self.labels = torch.from_numpy(np.array(data["pool_labels"], np.int64))
         self.intensities: np.ndarray = np.array(data["pool_intensities"])
         self.people, persons = np.unique(data["identities"], return_inverse=True)
         self.person: np.ndarray = persons.astype(np.int64)
         flat = self.expressions.ravel()
         order = np.argsort(flat, kind="stable")
-        starts = np.searchsorted(flat[order], np.arange(len(self.units) + 1))
+        starts = np.searchsorted(flat[order], np.arange(len(self.labels) + 1))
         self._shown_in = [order[a:b] for a, b in pairwise(starts)]
 
     def __len__(self) -> int:
@@ -93,8 +98,9 @@ class Pairs:
             identity=self.images_at(pair, side),
             expression=self.images_at(driver_pair, driver_side),
             truth=self.images_at(pair, wanted_side),
-            identity_units=self.units[shown],
-            units=self.units[wanted],
+            identity_units=torch.from_numpy(self.units[pair, side]),
+            expression_units=torch.from_numpy(self.units[driver_pair, driver_side]),
+            truth_units=torch.from_numpy(self.units[pair, wanted_side]),
             identity_label=self.labels[shown],
             label=self.labels[wanted],
             person=torch.from_numpy(self.person[pair]),
@@ -133,9 +139,9 @@ class Augmentation:
         mirrored = torch.rand(size, generator=generator) < 0.5
         images = torch.stack([batch.identity, batch.truth, batch.expression])
         images = torch.where(rearrange(mirrored, "b -> b 1 1 1"), images.flip(-1), images)
-        units, identity_units = (
+        identity_units, expression_units, truth_units = (
             torch.where(rearrange(mirrored, "b -> b 1"), u[:, self.mirror], u)
-            for u in (batch.units, batch.identity_units)
+            for u in (batch.identity_units, batch.expression_units, batch.truth_units)
         )
         pair, driver = _recolour(images[:2], size, generator), _recolour(images[2:], size, generator)[0]
         driver = _move(driver, generator)
@@ -146,8 +152,9 @@ class Augmentation:
             identity=pair[0],
             truth=pair[1],
             expression=driver,
-            units=units,
             identity_units=identity_units,
+            expression_units=expression_units,
+            truth_units=truth_units,
             identity_label=batch.identity_label,
             label=batch.label,
             person=batch.person,

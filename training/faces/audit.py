@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tyro
@@ -26,6 +26,7 @@ from training.faces.head import load_head
 from training.faces.identity import sample_identity
 from training.faces.renderer import render
 from training.faces.scene import STANDARD_CROP
+from training.faces.variety import FULL, PLAIN
 
 Picture = tuple[str, str, np.ndarray, np.ndarray | None]
 """Person, expression, image [h, w, 3] uint8, and the face units [52] if they are known."""
@@ -47,6 +48,9 @@ class AuditConfig:
     seed: int = 0
     """Chooses scenes and expressions."""
 
+    variety: Literal["full", "plain"] = "full"
+    """How much pictures vary: as in training, or frontal and in good light, as in a studio."""
+
     size_px: int = 192
     """Edge of the pictures, which show the whole head, as photographs do."""
 
@@ -62,7 +66,8 @@ class AuditConfig:
 
 def rendered(config: AuditConfig) -> Iterator[Picture]:
     """People of the split with every expression at its peak, the whole head in the picture."""
-    faces = FaceSet(config.split, seed=config.seed)
+    variety = {"full": FULL, "plain": PLAIN}[config.variety]
+    faces = FaceSet(config.split, seed=config.seed, variety=variety)
     for number in range(config.first, config.first + config.people):
         seed = faces.identity_seed(number)
         for recording, label in enumerate(EXPRESSIONS):
@@ -71,8 +76,10 @@ def rendered(config: AuditConfig) -> Iterator[Picture]:
             scene = faces.scene(seed, recording, 0)
             scene = replace(scene, scale=scene.scale / STANDARD_CROP)
             head = load_head()
-            made = render(head, sample_identity(head, seed, recording), expression.units, scene, config.size_px)
-            yield str(seed), label, made.image, expression.units
+            made = render(
+                head, sample_identity(head, seed, recording, variety), expression.units, scene, config.size_px
+            )
+            yield str(seed), label, made.image, made.units
 
 
 def photographed(folder: Path) -> Iterator[Picture]:

@@ -95,9 +95,10 @@ def load_pairs(path: str | Path) -> dict[str, np.ndarray]:
     """Returns the arrays of a finished cache, memory-mapped and read-only.
 
     n pairs, m expressions in the pool: images [n, 2, h, w, 3] uint8; identities [n] int64 (seeds); expressions [n, 2]
-    int64 (rows of the pool); masks [n, 2, h, w] uint8; landmarks [n, 2, 5, 2] float32 pixels; pool_units [m, 52]
-    float32; pool_labels [m] int64 (index into `EXPRESSIONS`); pool_intensities [m] float32; and with `flows`: flows
-    [n, 2, h, w, 2] float16, visible [n, 2, h, w] uint8 (see `FacePair`).
+    int64 (rows of the pool); units [n, 2, 52] float32, as shown; masks [n, 2, h, w] uint8; landmarks [n, 2, 5, 2]
+    float32 pixels; pool_units [m, 52] float32, as intended; pool_labels [m] int64 (index into `EXPRESSIONS`);
+    pool_intensities [m] float32; and with `flows`: flows [n, 2, h, w, 2] float16, visible [n, 2, h, w] uint8 (see
+    `FacePair`).
 
     Raises:
         FileNotFoundError: there is no finished cache.
@@ -141,6 +142,7 @@ def _pair_row(faces, pool, person, scene):
         images=np.stack([one.image, other.image]),
         identities=np.int64(one.identity),
         expressions=chosen.astype(np.int64),
+        units=np.stack([one.units, other.units]),
         masks=np.stack([one.mask, other.mask]),
         landmarks=np.stack([one.landmarks, other.landmarks]),
         flows=pair.flows.astype(np.float16),

@@ -24,7 +24,8 @@ class FaceSample:
         image: [h, w, 3] uint8 RGB.
         identity: seed of the person.
         recording: which hair style, clothes and things worn. view: which pose, light, background and camera.
-        label, intensity, units: the expression (see `Expression`).
+        label, intensity: the expression that is intended (see `Expression`).
+        units: [52] float32, the weights that the face shows: the intended ones in the person's own style.
         mask: [h, w] uint8, 1 on the face.
         landmarks: [5, 2] float32 pixels (see `LANDMARKS`).
         pose: [3] float32 yaw, pitch, roll in degrees (see `Scene`).
@@ -130,11 +131,14 @@ class FaceSet:
         return FacePair((one, other), np.stack([to_other, to_one]), np.stack([seen_in_other, seen_in_one]))
 
     def true_transfer(self, identity_sample: FaceSample, expression: Expression) -> FaceSample:
-        """Returns what a perfect transfer gives: the same person and scene, with the units of another expression.
+        """Returns what a perfect transfer gives: the same person and scene, intending another expression.
+
+        The truth is shown in the identity's own style, not in that of whoever lent the expression: what a transfer
+        should move to another face is what was meant, not the habits of a face.
 
         Args:
             identity_sample: a sample of this set.
-            expression: the expression of anyone; its units are applied as they are.
+            expression: what is intended; of a pool that all people share, say.
         """
         if identity_sample.identity not in SPLITS[self.split]:
             raise ValueError(f"person {identity_sample.identity} is not in {self.split!r}; use the set it came from")
@@ -150,7 +154,7 @@ class FaceSet:
         made = render(head, identity, expression.units, scene, size_px or self.size_px)
         pose = np.rad2deg([scene.yaw, scene.pitch, scene.roll]).astype(np.float32)
         sample = FaceSample(
-            made.image, seed, recording, view, expression.label, expression.intensity, expression.units,
+            made.image, seed, recording, view, expression.label, expression.intensity, made.units,
             made.mask, made.landmarks, pose, scene.illumination,
         )  # fmt: skip
         return sample, made

@@ -5,6 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from training.faces.expression import Style, sample_style
 from training.faces.hair import FEMALE_STYLES, MALE_STYLES, TIGHT_CURLS, Hair, eye_shift, grow_hair
 from training.faces.head import Head, linear_rgb
 from training.faces.shape import sample_shape
@@ -27,6 +28,7 @@ class Identity:
         seed: the person. recording: the occasion.
         male: sex. age: 0 = young adult, 1 = old.
         vertices: [n, 3] float32, the neutral face.
+        style: the person's own way to show an expression.
         look: colours and habits.
         surface: maps [h, w, 8] float32, largest first (channels: see `surface`).
         creases: [8] float32, depth of the creases at rest.
@@ -41,6 +43,7 @@ class Identity:
     male: bool
     age: float
     vertices: np.ndarray
+    style: Style
     look: Look
     surface: tuple[np.ndarray, ...]
     creases: np.ndarray
@@ -63,7 +66,7 @@ def sample_identity(head: Head, seed: int, recording: int = 0, variety: Variety 
 
     Args:
         head: the head model.
-        seed: the person: shape, skin, eyes, brows and beard, the usual hair, whether there are glasses.
+        seed: the person: shape, skin, eyes, brows and beard, the usual hair, style of expression, glasses.
         recording: the occasion: hair style, hairline, clothes, headwear; the hair's colour keeps its family.
         variety: shares of glasses, headwear, facial hair and the like; the shape does not depend on it.
     """
@@ -90,6 +93,7 @@ def _sample_person(head, seed, variety):
         male=male,
         age=age,
         vertices=vertices,
+        style=sample_style(seed, variety.style),
         look=look,
         surface=paint_surface(rng, head, male, age, look, variety),
         creases=np.clip(creases, 0, 0.9).astype(np.float32),
@@ -111,7 +115,7 @@ def _dress(head, person, recording, variety):
     styles = TIGHT_CURLS if look.curly else MALE_STYLES if male else FEMALE_STYLES
     choice = rng.integers(1 << 20) if rng.random() < variety.hair_changes else usual
     style = ("bald", "buzz")[choice % 2] if balding else styles[choice % len(styles)]
-    hairline = rng.uniform(-0.06, 0.08)
+    hairline = rng.uniform(-0.02, 0.12)
     headwear = None
     if rng.random() < variety.headwear:
         scarf = shows_no_hair and not male

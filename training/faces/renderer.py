@@ -13,7 +13,7 @@ from training.faces.head import MAP_LEVELS, PIXELS_PER_UNIT, SKIN, Head
 from training.faces.identity import Identity
 from training.faces.scene import Scene
 
-RENDERER_VERSION = 2
+RENDERER_VERSION = 3
 """Grows whenever the same arguments give other pictures than before: caches of older pictures are then refused."""
 CAMERA_DISTANCE = 9.0
 """From the middle of the head to the camera, mesh units (0.9 m)."""
@@ -51,6 +51,7 @@ class Render:
         image: [h, w, 3] uint8 RGB.
         mask: [h, w] uint8, 1 on the face (skin, eyes, mouth), 0 on hair, ears, neck, frames, hats and background.
         rigid: [h, w] uint8, 1 on what does not move with the expression: hair, hats, frames of glasses.
+        units: [52] float32, the face-unit weights that the face shows.
         landmarks: [5, 2] float32 pixels (x, y), in the order of `LANDMARKS`.
         points: [n, 2] float32, projected vertices in output pixels; a pixel's centre is at +0.5.
         point_depth: [n] float32, distance of the vertices from the camera.
@@ -59,6 +60,7 @@ class Render:
     image: np.ndarray
     mask: np.ndarray
     rigid: np.ndarray
+    units: np.ndarray
     landmarks: np.ndarray
     points: np.ndarray
     point_depth: np.ndarray
@@ -142,7 +144,8 @@ def render(
     Args:
         head: the head model.
         identity: who.
-        expression_units: [52] face-unit weights, in the order of `UNITS`.
+        expression_units: [52] face-unit weights that are intended, in the order of `UNITS`; the person shows them in a
+            style of its own.
         scene: pose, light, background and camera.
         size_px: edge of the picture.
         supersampling: samples per pixel edge; 1 is quicker and jagged.
@@ -155,6 +158,7 @@ def render(
         raise ValueError(f"expression_units has shape {units.shape}; accepted: {len(UNITS)} finite weights (UNITS)")
     if size_px < 8 or supersampling < 1:
         raise ValueError(f"size_px is {size_px}, supersampling {supersampling}; accepted: at least 8 and at least 1")
+    units = identity.style.show(units)
     view = view_of(identity, scene, size_px * supersampling)
     vertices = rasterizer.move_vertices(
         identity.vertices, units, head.unit_starts, head.unit_vertices, head.unit_offsets
@@ -169,6 +173,7 @@ def render(
         image=develop(light, scene.camera),
         mask=mask,
         rigid=rigid,
+        units=units,
         landmarks=landmarks.astype(np.float32),
         points=points[:count] / np.float32(supersampling),
         point_depth=distance[:count],
@@ -188,7 +193,8 @@ def _paint(head, identity, creases, scene, view, posed, points, distance, size_p
     veil = np.zeros((size, size), bool)
     rasterizer.draw_veil(points, distance, head.lash_triangles, zbuffer, veil)
     normals = rasterizer.vertex_normals(posed, triangles)
-    shadow_map, light_axes = _shadow_map(scene.key_direction, posed, triangles)
+    casting = np.concatenate([head.shadow_triangles, worn.triangles + np.int32(count)])
+    shadow_map, light_axes = _shadow_map(scene.key_direction, posed, casting)
     sky = rasterizer.open_sky(
         zbuffer, supersampling, max(2, size_px // 40), max(4, size_px // 14), np.float32(CAMERA_DISTANCE + 1)
     )

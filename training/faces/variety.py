@@ -23,6 +23,9 @@ class Variety:
     makeup: float = 0.6
     """Share of women who wear some."""
 
+    style: float = 1.0
+    """Strength of people's own ways to show an expression (see `expression.sample_style`); 0: all show the same."""
+
     skin_marks: float = 1.0
     """Strength of what makes skin uneven: pores, blemishes, freckles, moles, blotches; 0 is a doll."""
 
@@ -55,7 +58,7 @@ class Variety:
         for name in shares:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; accepted: a share from 0 to 1")
-        for name in ("skin_marks", "yaw_degrees", "pitch_degrees", "roll_degrees", "framing", "camera"):
+        for name in ("style", "skin_marks", "yaw_degrees", "pitch_degrees", "roll_degrees", "framing", "camera"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; accepted: 0 or more")
         if len(self.illuminations) != len(ILLUMINATIONS) or abs(sum(self.illuminations) - 1) > 1e-6:

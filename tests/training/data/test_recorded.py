@@ -79,7 +79,7 @@ def test_partners_are_a_stranger_with_the_expression_and_the_person_with_it(reco
     assert (batch.label != batch.identity_label)[8:].all()
     assert (identity % 4 == same % 4).all(), "the person is seen in the same light"
     assert anonymous.any() and not (identity == 255).any() and not (same == 255).any()
-    assert batch.units.shape == (200, len(UNITS)) and not batch.units.any()
+    assert batch.truth_units.shape == (200, len(UNITS)) and not batch.truth_units.any()
 
 
 def test_people_are_drawn_alike_however_many_pictures_they_have(records):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from training.faces import EXPRESSIONS, UNITS, load_head, peak_expression, sample_expression, sample_pool
-from training.faces.expression import MAX_UNIT, RECIPES
+from training.faces.expression import MAX_UNIT, RECIPES, sample_style
 
 
 def test_the_52_units_are_those_of_the_head_model_in_its_order():
@@ -58,3 +58,21 @@ def test_an_unknown_label_is_named_with_close_ones():
         peak_expression("happyness")
     with pytest.raises(ValueError, match="intensity is 5"):
         sample_expression(np.random.default_rng(0), "fear", 5)
+
+
+def test_a_person_has_one_style_and_people_differ():
+    happy = peak_expression("happiness").units
+    shown = np.stack([sample_style(seed).show(happy) for seed in range(200)])
+    assert np.array_equal(shown[3], sample_style(3).show(happy))
+    smile = shown[:, UNITS.index("mouthSmileLeft")]
+    assert 0.1 < smile.std() < 0.25 and abs(smile.mean() - happy[UNITS.index("mouthSmileLeft")]) < 0.1
+    assert shown.min() >= 0 and shown.max() <= MAX_UNIT
+    lean = shown[:, UNITS.index("mouthSmileLeft")] - shown[:, UNITS.index("mouthSmileRight")]
+    assert 0.05 < lean.std() < 0.4
+
+
+def test_style_is_as_strong_as_asked_for():
+    happy = peak_expression("happiness").units
+    assert np.array_equal(sample_style(3, strength=0.0).show(happy), happy)
+    weak, full = (np.abs(sample_style(3, strength).show(happy) - happy).sum() for strength in (0.5, 1.0))
+    assert 0.3 * full < weak < 0.7 * full
