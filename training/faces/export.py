@@ -217,7 +217,7 @@ def _render(recording: Recording) -> Iterator[tuple[dict[str, Any], Render]]:
                     "illumination": recording.illumination,
                     **pose,
                     "landmarks": np.round(made.landmarks.astype(float), 2).tolist(),
-                    "units": np.round(expression.units.astype(float), 4).tolist(),
+                    "units": np.round(made.units.astype(float), 4).tolist(),
                 },
                 made,
             )
@@ -234,9 +234,13 @@ def _places(layout: str, row: dict[str, Any]) -> tuple[str, str]:
 
 
 def expression_sequence(rng: np.random.Generator, label: str, frames: int) -> list[Expression]:
-    """A person's way from neutral to the peak: a smooth rise of all units together (our own choice)."""
+    """One person's way from neutral to the peak: all units rise smoothly together, sooner or later (our own choice).
+
+    The last three of many frames are at the peak.
+    """
     neutral, peak = sample_expression(rng, "neutral"), sample_expression(rng, label, 1.0)
-    time = np.linspace(0, 1, frames)
+    begin, end = rng.uniform(0, 0.15), rng.uniform(0.75, 0.9)
+    time = np.clip((np.linspace(0, 1, frames) - begin) / (end - begin), 0, 1)
     rise = time * time * (3 - 2 * time)
     return [Expression(label, float(r), (1 - r) * neutral.units + r * peak.units) for r in rise]
 

@@ -138,7 +138,7 @@ def test_webdataset_shards_hold_pictures_masks_and_what_is_known(tmp_path):
         known = json.load(shard.extractfile("P002-vl-strong-surprise-003.json"))
         picture = Image.open(io.BytesIO(shard.extractfile("P002-vl-strong-surprise-003.png").read()))
     assert len(names) == 2 * 4 * 3 and names[1].endswith(".mask.png")
-    assert (known["identity"], known["expression"], known["intensity"]) == ("P002", "surprise", 1.0)
+    assert (known["identity"], known["expression"]) == ("P002", "surprise") and known["intensity"] > 0.8
     assert picture.size == (32, 32)
 
 
