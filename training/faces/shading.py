@@ -21,21 +21,9 @@ KEY_COLOUR, AMBIENT_COLOUR, KEY_DIRECTION, TURN_X, TURN_Y = range(5)
 SHADOW_SIZE_PX = 128
 SHADOW_REACH = 1.7
 """The shadow map spans this many mesh units to each side."""
-SHADOW_BIAS = np.float32(0.05)
-SHADOW_TAPS = np.array(
-    [
-        [0.0, 0.0],
-        [1.1, 0.4],
-        [-1.1, -0.4],
-        [0.4, -1.1],
-        [-0.4, 1.1],
-        [2.0, 1.6],
-        [-2.0, -1.6],
-        [1.6, -2.0],
-        [-1.6, 2.0],
-    ],
-    np.float32,
-)
+SHADOW_BIAS, SHADOW_OFFSET = np.float32(0.03), np.float32(0.05)
+"""Points are looked up so far before themselves, and so far along their normal (mesh units): none shades itself."""
+SHADOW_TAPS = np.array([[0.0, 0.0], [1.5, 0.6], [-1.5, -0.6], [0.6, -1.5], [-0.6, 1.5]], np.float32)
 CREASE_HEIGHT = np.float32(0.016)
 """Depth of a furrow of strength 1 (mesh units)."""
 SAME_SURFACE = np.float32(0.06)
@@ -425,7 +413,10 @@ def shade_pixels(
                             shine[0], shine[1] = f32(0.25), f32(25)
                 nx, ny, nz = normal[0], normal[1], normal[2]
                 facing = nx * lx + ny * ly + nz * lz
-                lit = _lit(px, py, pz, light_axes, shadow_map) if facing > f32(-0.5) else f32(0)
+                lit = f32(0)
+                if facing > f32(-0.5):
+                    off = SHADOW_OFFSET
+                    lit = _lit(px + off * nx, py + off * ny, pz + off * nz, light_axes, shadow_map)
                 towards = nx * hx + ny * hy + nz * hz
                 highlight = f32(0)
                 if shine[0] > 0:
@@ -437,9 +428,9 @@ def shade_pixels(
                             )
                     elif towards > f32(0.4):
                         # a broad and a narrow lobe; exp(g (x - 1)) is close to x ** g
-                        lobes = f32(0.35) * np.exp(f32(0.5) * shine[1] * (towards - ONE)) + f32(0.5) * np.exp(
-                            f32(2.2) * shine[1] * (towards - ONE)
-                        )
+                        lobes = f32(0.35) * np.exp(f32(0.5) * shine[1] * (towards - ONE))
+                        if towards > f32(0.88):
+                            lobes += f32(0.5) * np.exp(f32(2.2) * shine[1] * (towards - ONE))
                         highlight = f32(0.42) * shine[0] * lit * lobes
                     edge = ONE - max(nz, f32(0))
                     highlight += (
