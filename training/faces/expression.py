@@ -35,12 +35,12 @@ RECIPES = {
              jawForward=0.25, mouthUpperUp=0.2, mouthLowerDown=0.6, mouthStretch=0.2, jawOpen=0.7, mouthFunnel=0.25),
     ),
     "disgust": (
-        dict(noseSneer=1.25, browDown=1.0, mouthUpperUp=1.0, mouthFrown=0.6, eyeSquint=1.0, cheekSquint=0.6,
-             mouthShrugLower=0.25, mouthShrugUpper=0.2, jawOpen=0.1, eyeBlink=0.15),
+        dict(noseSneer=1.25, browDown=1.0, mouthUpperUp=1.0, mouthFrown=0.6, eyeSquint=0.65, cheekSquint=0.6,
+             mouthShrugLower=0.25, mouthShrugUpper=0.2, jawOpen=0.1),
         dict(noseSneer=0.9, browDown=0.3, mouthUpperUp=0.9, mouthFrown=0.4, eyeSquint=0.55, cheekSquint=0.35,
-             mouthShrugLower=0.6, mouthShrugUpper=0.25, jawOpen=0.05, eyeBlink=0.45),
-        dict(noseSneer=1.3, mouthUpperUp=0.65, mouthFrown=0.4, eyeSquint=0.65, cheekSquint=1.2, mouthShrugLower=0.25,
-             mouthShrugUpper=0.3, mouthLowerDown=0.6, eyeBlink=0.55, mouthRollLower=0.35),
+             mouthShrugLower=0.6, mouthShrugUpper=0.25, jawOpen=0.05, eyeBlink=0.15),
+        dict(noseSneer=1.3, mouthUpperUp=0.65, mouthFrown=0.4, eyeSquint=0.5, cheekSquint=1.0, mouthShrugLower=0.25,
+             mouthShrugUpper=0.3, mouthLowerDown=0.6, eyeBlink=0.1, mouthRollLower=0.35),
     ),
     "fear": (
         dict(browInnerUp=1.1, browDown=0.7, eyeWide=1.45, mouthStretch=1.45, jawOpen=0.45, mouthLowerDown=0.75,
@@ -58,12 +58,12 @@ RECIPES = {
     ),
     "sadness": (
         dict(browInnerUp=1.4, browDown=1.3, mouthFrown=1.4, mouthShrugLower=1.0, mouthShrugUpper=0.25,
-             mouthStretch=0.3, eyeSquint=0.45, eyeLookDown=0.5, eyeBlink=0.5, cheekSquint=1.1, mouthRollLower=0.5,
+             mouthStretch=0.3, eyeSquint=0.3, eyeLookDown=0.45, eyeBlink=0.2, cheekSquint=0.7, mouthRollLower=0.5,
              jawOpen=0.2),
         dict(browInnerUp=1.35, browDown=0.85, browOuterUp=0.4, mouthFrown=1.45, mouthShrugLower=1.0,
-             mouthStretch=0.7, eyeSquint=0.25, eyeBlink=0.6),
-        dict(browInnerUp=1.4, browDown=1.0, mouthFrown=1.4, mouthShrugLower=0.8, mouthShrugUpper=0.2, eyeSquint=0.4,
-             eyeLookDown=0.5, eyeBlink=0.5, cheekSquint=0.7),
+             mouthStretch=0.7, eyeSquint=0.25, eyeBlink=0.3),
+        dict(browInnerUp=1.4, browDown=1.0, mouthFrown=1.4, mouthShrugLower=0.8, mouthShrugUpper=0.2, eyeSquint=0.3,
+             eyeLookDown=0.4, eyeBlink=0.2, cheekSquint=0.5),
     ),
     "surprise": (
         dict(browInnerUp=0.9, browOuterUp=1.0, eyeWide=0.9, jawOpen=0.6, mouthFunnel=0.15),
@@ -74,7 +74,8 @@ RECIPES = {
 """Peaks of the basic expressions after FACS prototypes; names without a side mean both.
 
 The weights are our own choice: found by a search, within the units that FACS names for each expression, for what two
-classifiers of photographs read best (`training.judges`) on 14 people of the validation split.
+classifiers of photographs read best (`training.judges`) on 14 people of the validation split; then lids were opened
+again, since the classifiers like them shut in disgust and sadness and people do not keep them so.
 """
 
 STYLE_GROUPS = ("brow", "eye", "cheek", "nose", "jaw", "mouth")

@@ -8,6 +8,7 @@ from PIL import Image
 
 from training.faces import build_head, load_head
 from training.faces.head import EYES, SKIN, TEETH
+from training.faces.shape import LARGEST_DRAW, LARGEST_REGION, REGION_DEVIATION, _bounded_draws
 
 
 def test_the_packaged_head_has_the_parts_that_the_renderer_needs():
@@ -86,3 +87,14 @@ def test_building_cuts_below_the_neck_and_keeps_named_parts_and_targets(tiny_whe
 def test_building_twice_gives_the_same_bytes(tiny_wheel, tmp_path):
     one = build_head.build_head(tiny_wheel, tmp_path / "one.npz").read_bytes()
     assert build_head.build_head(tiny_wheel, tmp_path / "two.npz").read_bytes() == one
+
+
+def test_no_shape_is_far_out_everywhere():
+    head = load_head()
+    draws = np.stack([_bounded_draws(np.random.default_rng(seed), head) for seed in range(300)])
+    assert np.abs(draws).max() <= LARGEST_DRAW
+    regions = np.array([axis.region for axis in head.axes])
+    for region in REGION_DEVIATION:
+        spread = np.sqrt((draws[:, regions == region] ** 2).mean(1))
+        assert spread.max() <= LARGEST_REGION + 1e-9
+        assert spread.mean() > 0.7
