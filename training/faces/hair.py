@@ -186,9 +186,9 @@ def _lay(roots, directions, comb, weight, steps, thickness, loose, away, face_ed
     """
     strands = np.empty((roots.shape[0], KNOTS, 3), np.float32)
     for s in range(roots.shape[0]):
-        x, y, z = roots[s]
-        dx, dy, dz = directions[s]
-        strands[s, 0] = roots[s]
+        x, y, z = roots[s, 0], roots[s, 1], roots[s, 2]
+        dx, dy, dz = directions[s, 0], directions[s, 1], directions[s, 2]
+        strands[s, 0, 0], strands[s, 0, 1], strands[s, 0, 2] = x, y, z
         for knot in range(1, KNOTS):
             dx, dy, dz = dx + comb[s, 0], dy + comb[s, 1] - weight * steps[s], dz + comb[s, 2]
             stretch = steps[s] / np.sqrt(dx * dx + dy * dy + dz * dz)
