@@ -4,6 +4,8 @@
 """
 
 import argparse
+import hashlib
+import json
 import os
 import shutil
 from dataclasses import asdict
@@ -16,10 +18,10 @@ from tqdm import tqdm
 from training.faces.expression import EXPRESSIONS, UNITS, sample_pool
 from training.faces.face_set import SPLITS, FaceSet
 from training.faces.renderer import RENDERER_VERSION
-from training.faces.resumable import claim, run_tasks
+from training.faces.resumable import claim, run_tasks, write_text
 from training.faces.variety import FULL, Variety
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 PEOPLE_PER_SHARD = 4
 
 
@@ -87,12 +89,13 @@ def write_pairs(
             progress.update(count)
     _merge(path, [_shard_path(shards, chunk) for chunk in chunks], plan)
     shutil.rmtree(shards)
-    (path / "finished").touch()
+    sums = {file.name: _sha256(file) for file in sorted(path.glob("*.npy"))}
+    write_text(path / "finished", json.dumps(sums, indent=1) + "\n")
     return path
 
 
 def load_pairs(path: str | Path) -> dict[str, np.ndarray]:
-    """Returns the arrays of a finished cache, memory-mapped and read-only.
+    """Returns the arrays of a finished cache, memory-mapped and read-only, after a look at their checksums.
 
     n pairs, m expressions in the pool: images [n, 2, h, w, 3] uint8; identities [n] int64 (seeds); expressions [n, 2]
     int64 (rows of the pool); units [n, 2, 52] float32, as shown; masks [n, 2, h, w] uint8; landmarks [n, 2, 5, 2]
@@ -102,11 +105,20 @@ def load_pairs(path: str | Path) -> dict[str, np.ndarray]:
 
     Raises:
         FileNotFoundError: there is no finished cache.
+        OSError: a file is not what was written.
     """
     path = Path(path)
     if not (path / "finished").exists():
         raise FileNotFoundError(f"no finished face cache in {str(path)!r}; run: python -m training.faces.cache {path}")
+    for name, expected in json.loads((path / "finished").read_text(encoding="utf-8")).items():
+        if not (path / name).exists() or _sha256(path / name) != expected:
+            raise OSError(f"{str(path / name)!r} is damaged. Delete the folder {str(path)!r}: it is rendered again.")
     return {file.stem: np.load(file, mmap_mode="r") for file in sorted(path.glob("*.npy"))}
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _shard_path(shards, chunk):

@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 
@@ -93,3 +95,15 @@ def test_the_command_line_prints_the_folder(tmp_path, capsys):
     with pytest.raises(SystemExit) as exit_:
         cache.main([str(tmp_path / "out"), "--people", "2"])
     assert exit_.value.code == 2
+
+
+def test_a_damaged_array_is_named_and_refused(uninterrupted, tmp_path):
+    copy = shutil.copytree(uninterrupted, tmp_path / "copy")
+    content = bytearray((copy / "images.npy").read_bytes())
+    content[-100] ^= 1
+    (copy / "images.npy").write_bytes(content)
+    with pytest.raises(OSError, match=r"images\.npy' is damaged\. Delete the folder"):
+        load_pairs(copy)
+    (copy / "images.npy").unlink()
+    with pytest.raises(OSError, match=r"images\.npy' is damaged"):
+        load_pairs(copy)
