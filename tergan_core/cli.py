@@ -166,6 +166,21 @@ class Pack:
 
 
 @dataclass(frozen=True)
+class Inspect:
+    """Print what a picture says of its origin; exit status 1 if it says nothing."""
+
+    photo: Positional[Annotated[Path, arg(metavar="FILE")]]
+    """A PNG, JPEG or WebP file."""
+
+    def run(self, weights: str | None) -> int:
+        from .provenance import inspect
+
+        found = inspect(self.photo)
+        print(jsonlib.dumps(found, indent=2))
+        return int(found is None)
+
+
+@dataclass(frozen=True)
 class Doctor:
     """Check the installation: versions, device, weights, extras, Java."""
 
@@ -188,7 +203,7 @@ class Doctor:
 class Tergan:
     """Facial expression transfer, editing and recognition with one network."""
 
-    command: Transfer | Edit | Recognize | Pack | Doctor
+    command: Transfer | Edit | Recognize | Pack | Inspect | Doctor
 
     weights: Annotated[str | None, arg(metavar="MODEL", help_behavior_hint="(default: the shipped model)")] = None
     """Name of a model, path of a model folder, or hf:owner/name."""

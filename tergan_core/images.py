@@ -6,7 +6,7 @@ All ways to hand in the same picture give the same tensor to the bit. Sizes are 
 import io
 import os
 from pathlib import Path
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 import PIL.Image
@@ -17,6 +17,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from .errors import ImageTooLargeError, InvalidImageError, UnsupportedMediaTypeError
+from .provenance import Notice
 
 MAX_PIXELS = 40_000_000
 """Pictures with more pixels are refused by their header, before decoding."""
@@ -163,12 +164,15 @@ def to_pil(image: Float[Tensor, "3 h w"]) -> PIL.Image.Image:
     return PIL.Image.fromarray(to_array(image))
 
 
-def encode(image: UInt8[np.ndarray, "h w 3"], format: str = "png", quality: int = 92) -> bytes:
+def encode(
+    image: UInt8[np.ndarray, "h w 3"], format: str = "png", quality: int = 92, notice: Notice | None = None
+) -> bytes:
     """The array as the bytes of a picture file.
 
     Args:
         format: one of `WRITABLE`.
         quality: of JPEG and WebP, 1 to 100; PNG is lossless, and compressed lightly, which is quicker than its default.
+        notice: what the file is to say of its origin.
 
     Raises:
         UnsupportedMediaTypeError: the format is not one of `WRITABLE`.
@@ -178,7 +182,8 @@ def encode(image: UInt8[np.ndarray, "h w 3"], format: str = "png", quality: int 
     """
     if format not in WRITABLE:
         raise UnsupportedMediaTypeError(f"cannot write pictures as {format!r}; accepted: {', '.join(WRITABLE)}.")
-    options = {"compress_level": 1} if format == "png" else {"quality": quality}
+    options: dict[str, Any] = {"compress_level": 1} if format == "png" else {"quality": quality}
+    options |= notice.save_options(format) if notice else {}
     file = io.BytesIO()
     PIL.Image.fromarray(image).save(file, format, **options)
     return file.getvalue()

@@ -23,7 +23,7 @@ from .errors import (
 from .images import ImageInput, face_tensor, to_array
 from .model import TERGAN
 from .results import GeneratedFace, Recognition
-from .weights import SHIPPED, load, locate
+from .weights import SHIPPED, describe, load, locate
 
 Named = tuple[str, Any]
 """A value from the caller with the name that errors call it by."""
@@ -53,6 +53,8 @@ class FaceEditor:
     def __init__(self, model: TERGAN, engine: Engine | None = None):
         self.model = model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.engine = engine or self.model
+        self.label = ""
+        """Name, version and sha256 of the model, for the notice in generated pictures; empty if not known."""
         self.batch_size = 16
         """Number of faces in one forward pass; longer lists run in several."""
 
@@ -80,7 +82,10 @@ class FaceEditor:
         """
         folder = locate(weights)
         model = load(folder, device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        return cls(model, load_engine(model, folder, engine))
+        editor = cls(model, load_engine(model, folder, engine))
+        known = describe(folder)
+        editor.label = f"{known['name']} {known['version']} sha256:{known['sha256']}"
+        return editor
 
     @property
     def config(self) -> ModelConfig:
@@ -328,7 +333,7 @@ class FaceEditor:
         drawing = self.engine.draw(identity, code)
         flows = [None] * len(people) if drawing.flow is None else list(drawing.flow.float().cpu().numpy())
         return [
-            GeneratedFace(to_array(face), task, name, intensity, flow)
+            GeneratedFace(to_array(face), task, name, intensity, flow, self.label)
             for face, name, intensity, flow in zip(drawing.image, names, intensities, flows, strict=True)
         ]
 

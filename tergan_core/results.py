@@ -13,6 +13,7 @@ from jaxtyping import Float, UInt8
 
 from .errors import UnsupportedMediaTypeError
 from .images import encode
+from .provenance import Notice
 
 _FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
@@ -55,8 +56,20 @@ class _Picture:
         """The image as a PIL image."""
         return PIL.Image.fromarray(self.image)
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
+    @property
+    def notice(self) -> Notice:
+        """What the files of this picture say of its origin."""
+        raise NotImplementedError
+
+    def encode(self, format: str = "png", *, notice: bool = True) -> bytes:
+        """The bytes of a file, as `images.encode`; `notice=False` leaves out that the picture is generated."""
+        return encode(self.image, format, notice=self.notice if notice else None)
+
+    def save(self, path: str | os.PathLike[str], *, notice: bool = True) -> Path:
         """Writes the image as PNG, JPEG or WebP, by the suffix, and returns the path.
+
+        Args:
+            notice: whether the file says, in XMP, that the picture is generated.
 
         Raises:
             UnsupportedMediaTypeError: the suffix is none of .png, .jpg, .jpeg, .webp.
@@ -68,12 +81,12 @@ class _Picture:
             raise UnsupportedMediaTypeError(
                 f"cannot save {os.fspath(path)!r}: its suffix is {path.suffix!r}; accepted: {', '.join(_FORMATS)}."
             )
-        path.write_bytes(encode(self.image, format))
+        path.write_bytes(self.encode(format, notice=notice))
         return path
 
     def _repr_png_(self) -> bytes:
         """What notebooks show."""
-        return encode(self.image)
+        return self.encode()
 
     def _png_base64(self) -> str:
         return base64.b64encode(self._repr_png_()).decode()
@@ -102,6 +115,14 @@ class GeneratedFace(_Picture):
     flow: Float[np.ndarray, "2 h w"] | None = field(default=None, repr=False)
     """How the pixels of the identity image moved (see `decoder.warp`); None if the decoder does not move any."""
 
+    model: str = field(default="", repr=False)
+    """Name, version and sha256 of the model, if known."""
+
+    @property
+    def notice(self) -> Notice:
+        """What the files of this picture say of its origin."""
+        return Notice(self.task, self.model)
+
     def to_dict(self) -> dict[str, Any]:
         """The result as plain values, ready for JSON; `image` is a PNG in base64."""
         return {"task": self.task, "to": self.to, "intensity": self.intensity, "image": self._png_base64()}
@@ -123,6 +144,12 @@ class EditedPhoto(_Picture):
 
     boxes: tuple[Box, ...]
     """Where each of `faces` is in the photo."""
+
+    @property
+    def notice(self) -> Notice:
+        """What the files of this picture say of its origin."""
+        face = self.faces[0] if self.faces else GeneratedFace(self.image, "edit", None, 0.0)
+        return Notice(face.task, face.model, composite=True)
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain values, ready for JSON; `image` is a PNG in base64."""

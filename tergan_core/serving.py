@@ -1,7 +1,7 @@
 """Requests in, responses out, for any server: no TorchServe, no Triton. The only place that knows HTTP status codes.
 
-A request is multipart fields, JSON with base64 pictures, or a picture as the raw body with its options as headers
-(`X-Expression`, `X-Intensity`).
+A request is multipart fields, JSON with base64 pictures, a picture as the raw body with its options as headers
+(`X-Expression`, `X-Intensity`), or tensors of the Open Inference Protocol (KServe v2).
 """
 
 import base64
@@ -10,15 +10,18 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from . import open_inference
 from .errors import (
     IntensityError,
     InvalidRequestError,
@@ -27,9 +30,11 @@ from .errors import (
     UnsupportedMediaTypeError,
     close_names,
 )
-from .images import encode, face_tensor
+from .images import face_tensor
+from .open_inference import HEADER_LENGTH, InferRequest
 from .pipeline import FaceEditor
 from .results import GeneratedFace, Recognition
+from .weights import describe, locate
 
 Fields = dict[str, Any]
 
@@ -42,6 +47,15 @@ FIELDS: dict[str, dict[str, str]] = {
 
 IMAGE_TYPES = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
 """Media types that a generated face can be asked for in, and their names in `images.encode`."""
+
+OUTPUTS: dict[str, tuple[str, ...]] = {
+    "transfer": ("image", "image_pixels"),
+    "edit": ("image", "image_pixels"),
+    "recognize": ("label", "probabilities", "units"),
+}
+"""The output tensors of each task: `image` BYTES `[n 1]` and `image_pixels` UINT8 `[n h w 3]`; `label` BYTES `[n 1]`,
+`probabilities` and `units` FP32 in the order of the model's configuration. A request that names none gets those that
+recognition has, or `image`."""
 
 MAX_TEXT = 200
 """Largest number of characters in a field that is not a picture."""
@@ -74,6 +88,16 @@ class Request:
     accept: str = "*/*"
     content_type: str = "multipart/form-data"
 
+    tensors: bool = False
+    """Whether the body is of the Open Inference Protocol."""
+
+    header_length: str | None = None
+    """The protocol's header `Inference-Header-Content-Length`, if there is one."""
+
+    grpc: bool = False
+    """Whether TorchServe's gRPC frontend sent it: it puts all BYTES in base64, and loses its worker to an answer that
+    is not of the protocol, so that errors are an output tensor `error` there."""
+
 
 @dataclass(frozen=True)
 class Response:
@@ -82,6 +106,7 @@ class Response:
     status: int
     content_type: str
     body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def phrase(self) -> str:
@@ -89,16 +114,38 @@ class Response:
         return HTTPStatus(self.status).phrase
 
 
+@dataclass
+class _Job:
+    """What has become of one request: calls of the network, or the error that stopped it."""
+
+    calls: list[Fields] = field(default_factory=list)
+    media_type: str = ""
+    infer: InferRequest | None = None
+    error: Exception | None = None
+    results: list[Any] = field(default_factory=list)
+
+
 def request_from_row(row: Mapping[str, Any], headers: Mapping[str, Any]) -> Request:
     """The request in one row of a TorchServe batch. Never fails: `Service.handle` judges the content.
 
     Args:
         row: field name to value; a body that is not multipart is in `body`.
-        headers: the request's headers, names in any case. TorchServe mixes dicts in, one per multipart field.
+        headers: the request's headers, names in any case. TorchServe mixes dicts in, one per multipart field. Its gRPC
+            frontend sends those alone.
     """
     found = {name.lower(): value for name, value in headers.items() if isinstance(value, str)}
     options = {field: found[header] for header, field in _OPTION_HEADERS.items() if header in found}
-    return Request({**options, **row}, accept=found.get("accept") or "*/*", content_type=found.get("content-type", ""))
+    length = found.get(HEADER_LENGTH)
+    content_type = found.get("content-type", "")
+    tensors = length is not None or ((_is_json(content_type) or not content_type) and _has_inputs(row.get("body")))
+    return Request(
+        {**options, **row},
+        accept=found.get("accept") or "*/*",
+        content_type=content_type,
+        tensors=tensors,
+        header_length=length,
+        grpc=tensors and not found,
+    )
 
 
 class Service:
@@ -107,13 +154,15 @@ class Service:
     Args:
         editor: the model that does the work.
         task: `transfer`, `edit` or `recognize`.
+        version: of the model, for answers of the Open Inference Protocol.
     """
 
-    def __init__(self, editor: FaceEditor, task: str):
+    def __init__(self, editor: FaceEditor, task: str, version: str = ""):
         if task not in FIELDS:
             raise InvalidRequestError(f"there is no task {task!r}. {close_names(task, FIELDS)}")
         self.editor = editor
         self.task = task
+        self.version = version
 
     @classmethod
     def load(cls, folder: str | Path, task: str, device: str | None = None, *, threads: int | None = None) -> "Service":
@@ -127,24 +176,61 @@ class Service:
         """
         if threads:
             torch.set_num_threads(threads)
-        return cls(FaceEditor.load(str(folder), device=device), task)
+        return cls(FaceEditor.load(str(folder), device=device), task, describe(locate(folder))["version"])
 
     def handle(self, requests: Sequence[Request]) -> list[Response]:
         """One response for each request, in order. A bad request gets its error and leaves the others alone."""
-        calls = [self._attempt(request) for request in requests]
-        results = iter(self._run([call for call in calls if not isinstance(call, Response)]))
-        return [
-            call if isinstance(call, Response) else self._respond(next(results), call["media_type"]) for call in calls
-        ]
+        jobs = [self._job(request) for request in requests]
+        self._work(jobs)
+        return [self._answer(request, job) for request, job in zip(requests, jobs, strict=True)]
 
-    def _attempt(self, request: Request) -> Fields | Response:
-        """The decoded fields and the media type to answer in, or the error response."""
+    def infer(self, requests: Sequence[InferRequest], accept: str = "*/*") -> list[dict[str, np.ndarray] | Exception]:
+        """The output tensors of each request of the Open Inference Protocol, or its error."""
+        jobs = [self._tensor_job(request, accept) for request in requests]
+        self._work(jobs)
+        return [job.error or self._outputs(job) for job in jobs]
+
+    def _job(self, request: Request) -> _Job:
+        """The decoded fields and the media type to answer in, or the error."""
         try:
-            offered = ["application/json"] if self.task == "recognize" else [*IMAGE_TYPES, "application/json"]
-            media_type = choose_media_type(request.accept, offered)
-            return {"media_type": media_type, **self._decode(_raw_fields(request, self.task))}
+            if request.tensors:
+                body = request.fields.get("body", b"")
+                infer = open_inference.parse(body, request.header_length, base64_bytes=request.grpc)
+                return self._tensor_job(infer, request.accept)
+            media_type = choose_media_type(request.accept, [*self._media_types, "application/json"])
+            return _Job([self._decode(_raw_fields(request, self.task))], media_type)
         except TerganError as error:
-            return error_response(error)
+            return _Job(error=error)
+
+    def _tensor_job(self, infer: InferRequest, accept: str) -> _Job:
+        """As `_job`. The option `accept` takes the place of the header, which not all of its routes have."""
+        job = _Job(infer=infer)
+        try:
+            if unknown := set(infer.outputs) - set(OUTPUTS[self.task]):
+                shown = min(unknown)[:100]
+                known = close_names(shown, OUTPUTS[self.task])
+                raise _at(shown, InvalidRequestError(f"{self.task} has no output {shown!r}. {known}"))
+            for item in open_inference.items(infer, FIELDS[self.task]):
+                wanted = _text("accept", item.pop("accept", accept))
+                # Clients of the protocol ask for JSON or octets, which says nothing of the pictures inside.
+                offered = [*self._media_types, "application/json", "application/octet-stream"]
+                chosen = choose_media_type(wanted, offered)
+                job.media_type = chosen if chosen in IMAGE_TYPES else "image/png"
+                job.calls.append(self._decode(item))
+        except TerganError as error:
+            job.error, job.calls = error, []
+        return job
+
+    def _work(self, jobs: list[_Job]) -> None:
+        """Runs the calls of all jobs at once. A job of several calls fails with the first that does."""
+        results = iter(self._run([call for job in jobs for call in job.calls]))
+        for job in jobs:
+            job.results = list(islice(results, len(job.calls)))
+            job.error = job.error or next((result for result in job.results if isinstance(result, Exception)), None)
+
+    @property
+    def _media_types(self) -> list[str]:
+        return [] if self.task == "recognize" else list(IMAGE_TYPES)
 
     def _decode(self, raw: Fields) -> Fields:
         kinds = FIELDS[self.task]
@@ -167,6 +253,8 @@ class Service:
         return decoded
 
     def _picture(self, name: str, value: object) -> Float[Tensor, "3 h w"]:
+        if isinstance(value, np.ndarray):
+            return face_tensor(value, self.editor.config.image_size, name=name)
         return face_tensor(_bytes(name, value), self.editor.config.image_size, name=name)
 
     def _run(self, calls: list[Fields]) -> list[Any]:
@@ -185,26 +273,59 @@ class Service:
             _log.exception("%s failed for a batch of %d", self.task, len(calls))
             return [error] if len(calls) == 1 else [result for call in calls for result in self._run([call])]
 
+    def _answer(self, request: Request, job: _Job) -> Response:
+        if not request.tensors:
+            return error_response(job.error) if job.error else self._respond(job.results[0], job.media_type)
+        if job.error and not request.grpc:
+            response = error_response(job.error)
+            # The protocol's own clients show `error`, and nothing else.
+            return _json_response(response.status, {**json.loads(response.body), "error": error_text(job.error)})
+        outputs = self._outputs(job) if not job.error else {"error": np.array([[error_text(job.error)]], np.object_)}
+        body, length = open_inference.render(job.infer or InferRequest({}), outputs, self.task, self.version)
+        if length is None:
+            return Response(200, "application/json", body)
+        return Response(200, "application/octet-stream", body, {"Inference-Header-Content-Length": str(length)})
+
+    def _outputs(self, job: _Job) -> dict[str, np.ndarray]:
+        """The output tensors that the request wants."""
+        if self.task == "recognize":
+            values = {
+                "label": lambda: np.array([[result.label] for result in job.results], np.object_),
+                "probabilities": lambda: _floats([list(result.probabilities.values()) for result in job.results]),
+                "units": lambda: _floats([list(result.units.values()) for result in job.results]),
+            }
+        else:
+            format = IMAGE_TYPES.get(job.media_type, "png")
+            values = {
+                "image": lambda: np.array([[face.encode(format)] for face in job.results], np.object_),
+                "image_pixels": lambda: np.stack([face.image for face in job.results]),
+            }
+        usual = OUTPUTS["recognize"] if self.task == "recognize" else ("image",)
+        return {name: values[name]() for name in (job.infer and job.infer.outputs) or usual}
+
     def _respond(self, result: object, media_type: str) -> Response:
-        if isinstance(result, Recognition):
-            return _json_response(200, result.to_dict())
-        if isinstance(result, GeneratedFace):
-            if media_type in IMAGE_TYPES:
-                return Response(200, media_type, encode(result.image, IMAGE_TYPES[media_type]))
-            return _json_response(200, result.to_dict())
-        if isinstance(result, TerganError):
-            return error_response(result)
+        if isinstance(result, GeneratedFace) and media_type in IMAGE_TYPES:
+            return Response(200, media_type, result.encode(IMAGE_TYPES[media_type]))
+        assert isinstance(result, GeneratedFace | Recognition)
+        return _json_response(200, result.to_dict())
+
+
+def error_response(error: Exception) -> Response:
+    """The JSON answer `{code, message, field, hint}` with the status that belongs to the error's code."""
+    if not isinstance(error, TerganError):
         body = {"code": "internal_error", "message": "the server failed on this request", "field": None}
         return _json_response(500, {**body, "hint": "This is our fault; the server's log says more."})
-
-
-def error_response(error: TerganError) -> Response:
-    """The JSON answer `{code, message, field, hint}` with the status that belongs to the error's code."""
     status, field, hint = ERRORS.get(error.code, (422, None, "See the message."))
     field = getattr(error, "field", field)
     # The editor names the argument and the place in the batch; the client knows its own field.
     message = re.sub(r"^\w+\[\d+\]", lambda _: field or "the request", str(error))
     return _json_response(status, {"code": error.code, "message": message, "field": field, "hint": hint})
+
+
+def error_text(error: Exception) -> str:
+    """The error as `[code] message`, for routes that have room for one line."""
+    body = json.loads(error_response(error).body)
+    return f"[{body['code']}] {body['message']}"
 
 
 def choose_media_type(accept: str, offered: Sequence[str]) -> str:
@@ -243,7 +364,7 @@ def _raw_fields(request: Request, task: str) -> Fields:
     fields = dict(request.fields)
     if content_type == "multipart/form-data":
         return fields
-    if content_type == "application/json":
+    if _is_json(content_type):
         body = _json_object(fields.pop("body", b""))
         return {**fields, **body}
     if not _RAW_TYPES.fullmatch(content_type):
@@ -258,6 +379,26 @@ def _raw_fields(request: Request, task: str) -> Fields:
     if "body" in fields:
         fields["image"] = fields.pop("body")
     return fields
+
+
+def _is_json(content_type: str) -> bool:
+    return content_type.split(";")[0].strip().lower() == "application/json"
+
+
+def _has_inputs(body: object) -> bool:
+    """Whether a JSON body has the key that every request of the Open Inference Protocol has, and no task's fields."""
+    if isinstance(body, bytes | bytearray):
+        if not body.lstrip()[:1] == b"{" or b'"inputs"' not in body:
+            return False
+        try:
+            body = json.loads(body)
+        except (ValueError, RecursionError):
+            return False
+    return isinstance(body, Mapping) and "inputs" in body
+
+
+def _floats(rows: list[list[float]]) -> np.ndarray:
+    return np.array(rows, np.float32)
 
 
 def _json_object(body: object) -> Fields:

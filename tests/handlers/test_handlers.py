@@ -22,7 +22,7 @@ class FakeContext:
     def __init__(self, model_dir):
         self.system_properties = {"model_dir": str(model_dir), "gpu_id": None}
         self.model_yaml_config = {"handler": {"threads": 1}}
-        self.headers, self.statuses, self.content_types = [], {}, {}
+        self.headers, self.statuses, self.content_types, self.response_headers = [], {}, {}, {}
 
     def get_all_request_header(self, index):
         return self.headers[index]
@@ -32,6 +32,9 @@ class FakeContext:
 
     def set_response_content_type(self, index, value):
         self.content_types[index] = value
+
+    def set_response_header(self, index, name, value):
+        self.response_headers[index, name] = value
 
 
 def handler_class(task):

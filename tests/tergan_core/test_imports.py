@@ -13,17 +13,28 @@ import tergan_core
 PACKAGE = Path(tergan_core.__file__).parent
 ROOT = PACKAGE.parent
 
-BELOW_MODEL = {"errors", "config", "images", "backbone", "decoder", "discriminator", "losses", "align", "results"}
+BELOW_MODEL = {
+    "errors",
+    "config",
+    "images",
+    "backbone",
+    "decoder",
+    "discriminator",
+    "losses",
+    "align",
+    "results",
+    "provenance",
+}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "config": {"errors"},
-    "images": {"errors", "config"},
+    "images": {"errors", "config", "provenance"},
     "align": {"errors", "config", "images"},
     "backbone": {"errors", "config"},
     "discriminator": {"errors", "config", "backbone"},
     "losses": {"errors", "config"},
     "decoder": {"errors", "config"},
-    "results": {"errors", "config", "images"},
+    "results": {"errors", "config", "images", "provenance"},
     "model": BELOW_MODEL,
     "weights": BELOW_MODEL | {"model"},
     "engine": BELOW_MODEL | {"model", "weights"},
@@ -31,8 +42,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "detect": {"errors"},
     "photo": BELOW_MODEL | {"model", "weights", "pipeline", "detect"},
     "packing": {"errors", "config", "weights"},
-    "serving": BELOW_MODEL | {"model", "weights", "pipeline"},
-    "cli": BELOW_MODEL | {"model", "weights", "pipeline", "packing", "serving", "photo", "engine"},
+    "open_inference": {"errors"},
+    "serving": BELOW_MODEL | {"model", "weights", "pipeline", "open_inference"},
+    "provenance": {"errors"},
+    "client": {"errors", "images", "results"},
+    "cli": BELOW_MODEL | {"model", "weights", "pipeline", "packing", "serving", "photo", "engine", "provenance"},
 }
 CLONE_ONLY = {"handlers", "model_archives", "training", "benchmarks", "tests"}
 

@@ -223,7 +223,14 @@ def test_media_types_are_weighed_as_http_says():
 
 @pytest.mark.parametrize("subclass", TerganError.__subclasses__())
 def test_every_error_that_a_client_can_cause_has_a_status(subclass):
-    ours = {"invalid_config", "unknown_backbone", "weights_not_found", "weights_corrupt", "missing_extra"}
+    ours = {
+        "invalid_config",
+        "unknown_backbone",
+        "weights_not_found",
+        "weights_corrupt",
+        "missing_extra",
+        "engine_error",
+    }
     assert subclass.code in ours | {"invalid_code"} | set(ERRORS)
 
 
