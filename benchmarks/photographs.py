@@ -93,10 +93,6 @@ def measure(config: PhotographsConfig) -> dict[str, Any]:
     }
 
 
-def _named(distances: np.ndarray, names: tuple[str, ...]) -> dict[str, float]:
-    return dict(zip(names, np.median(distances, axis=0).round(3).tolist(), strict=True))
-
-
 def _sheet(pairs: list[np.ndarray], height: int = 260, columns: int = 4) -> Image.Image:
     pictures = [Image.fromarray(pair) for pair in pairs]
     pictures = [picture.resize((round(picture.width * height / picture.height), height)) for picture in pictures]

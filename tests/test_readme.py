@@ -4,6 +4,7 @@ from pathlib import Path
 
 import PIL.Image
 import pytest
+from skimage.data import astronaut
 
 from model_archives.server import curl_lines
 from tergan_core import cli, weights
@@ -23,6 +24,8 @@ def pictures(tmp_path, monkeypatch, face_images):
     monkeypatch.chdir(tmp_path)
     for name, face in zip(("face.png", "other.png"), face_images, strict=False):
         PIL.Image.fromarray(face).save(name)
+    for name in ("photo.jpg", "other.jpg"):
+        PIL.Image.fromarray(astronaut()).save(name)
     return tmp_path
 
 
