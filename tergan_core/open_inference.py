@@ -145,7 +145,11 @@ def items(request: InferRequest, kinds: Mapping[str, str]) -> list[dict[str, Any
 
 
 def render(
-    request: InferRequest, outputs: Mapping[str, np.ndarray], model_name: str, model_version: str
+    request: InferRequest,
+    outputs: Mapping[str, np.ndarray],
+    model_name: str,
+    model_version: str,
+    parameters: Mapping[str, Any],
 ) -> tuple[bytes, int | None]:
     """The body that answers a request, and how many of its bytes are JSON if not all are.
 
@@ -162,7 +166,14 @@ def render(
         else:
             entry["data"] = [_json_value(item) for item in array.ravel().tolist()]
         entries.append(entry)
-    value = {"id": request.id, "model_name": model_name, "model_version": model_version, "outputs": entries}
+    value: dict[str, Any] = {
+        "id": request.id,
+        "model_name": model_name,
+        "model_version": model_version,
+        "outputs": entries,
+    }
+    if parameters:
+        value["parameters"] = dict(parameters)
     head = json.dumps(value).encode()
     return b"".join([head, *tail]), len(head) if tail else None
 

@@ -281,7 +281,10 @@ class Service:
             # The protocol's own clients show `error`, and nothing else.
             return _json_response(response.status, {**json.loads(response.body), "error": error_text(job.error)})
         outputs = self._outputs(job) if not job.error else {"error": np.array([[error_text(job.error)]], np.object_)}
-        body, length = open_inference.render(job.infer or InferRequest({}), outputs, self.task, self.version)
+        config = self.editor.config
+        columns = {"probabilities": list(config.expressions), "units": list(config.units)}
+        names = columns if self.task == "recognize" else {}
+        body, length = open_inference.render(job.infer or InferRequest({}), outputs, self.task, self.version, names)
         if length is None:
             return Response(200, "application/json", body)
         return Response(200, "application/octet-stream", body, {"Inference-Header-Content-Length": str(length)})
