@@ -109,7 +109,7 @@ class AsyncClient:
             if task == "recognize":
                 names = value["parameters"]
                 pair = [dict(zip(names[k], outputs[k], strict=True)) for k in ("probabilities", "units")]
-                return Recognition(outputs["label"][0], *pair)
+                return Recognition(outputs["label"][0], pair[0], pair[1])
             value = {"image": outputs["image"][0]}
         picture = np.asarray(PIL.Image.open(io.BytesIO(base64.b64decode(value["image"]))).convert("RGB"))
         return GeneratedFace(picture, task, row["expression"] if task == "edit" else None, float(row["intensity"]))  # type: ignore[arg-type]
