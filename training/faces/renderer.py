@@ -184,8 +184,10 @@ def render(
 def _paint(head, identity, creases, scene, view, posed, points, distance, size_px, supersampling):
     """Returns linear light [h, w, 3], where the face is [h, w], and where what does not move is [h, w]."""
     size, count, worn = size_px * supersampling, len(identity.vertices), identity.worn
-    triangles = np.concatenate([head.solid_triangles, worn.triangles + np.int32(count)])
-    parts = np.concatenate([head.solid_parts, worn.parts])
+    triangles, parts, casting = head.solid_triangles, head.solid_parts, head.shadow_triangles
+    if len(worn.triangles):
+        triangles, casting = (np.concatenate([mesh, worn.triangles + np.int32(count)]) for mesh in (triangles, casting))
+        parts = np.concatenate([parts, worn.parts])
     ids, zbuffer = empty_buffers((size, size))
     rasterizer.draw_triangles(points, distance, triangles, parts == SKIN, ids, zbuffer)
     lights = np.stack([scene.key_colour, scene.ambient_colour, scene.key_direction, view.turn[:, 0], view.turn[:, 1]])
@@ -193,7 +195,6 @@ def _paint(head, identity, creases, scene, view, posed, points, distance, size_p
     veil = np.zeros((size, size), bool)
     rasterizer.draw_veil(points, distance, head.lash_triangles, zbuffer, veil)
     normals = rasterizer.vertex_normals(posed, triangles)
-    casting = np.concatenate([head.shadow_triangles, worn.triangles + np.int32(count)])
     shadow_map, light_axes = _shadow_map(scene.key_direction, posed, casting)
     sky = rasterizer.open_sky(
         zbuffer, supersampling, max(2, size_px // 40), max(4, size_px // 14), np.float32(CAMERA_DISTANCE + 1)
