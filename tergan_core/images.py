@@ -93,11 +93,13 @@ def face_tensor(image: ImageInput, size_px: int, *, name: str = "face") -> Float
     >>> face_tensor(np.zeros((40, 60, 3), np.uint8), 32).shape
     torch.Size([3, 32, 32])
     """
-    picture = to_tensor(image, name=name)
+    floats = _checked_floats(image, name) if _is_float(image) else None
+    picture = rearrange(to_pixels(image, name=name), "h w c -> c h w") if floats is None else floats
     height, width = picture.shape[1:]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    square = picture[None, :, top : top + side, left : left + side].contiguous()
+    picture = picture[:, top : top + side, left : left + side]  # before bytes become floats of four times their size
+    square = to_tensor(rearrange(picture, "c h w -> h w c") if floats is None else picture, name=name)[None]
     if side != size_px:
         square = torch.nn.functional.interpolate(square, (size_px, size_px), mode="bicubic", antialias=True).clamp(0, 1)
     return square[0]
