@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint clean
+.PHONY: help demo serve test lint bench clean
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,10 @@ lint: $(VENV)/stamp  ## style and types
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+
+bench: $(VENV)/stamp  ## measure everything into benchmarks/results/ and print the tables
+	$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[bench,onnx,openvino]'
+	$(RUN) -m benchmarks.report --run
 
 clean:  ## remove what the other targets made, the environment included
 	rm -rf $(VENV) model_archives/store demo/result.png demo/inputs dist build
