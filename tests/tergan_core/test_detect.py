@@ -7,7 +7,9 @@ from skimage.data import astronaut
 
 from tergan_core import detect
 from tergan_core.detect import MediaPipeDetector
-from tergan_core.errors import ConfigError, MissingExtraError
+from tergan_core.errors import ConfigError, MissingExtraError, MissingLibraryError
+
+pytestmark = pytest.mark.photos
 
 BY_EYE = np.array([[203.8, 100.5], [247.0, 103.0], [224.5, 126.3], [205.0, 141.5], [243.5, 142.0]])
 """The astronaut's eyes, nose tip and corners of the mouth, measured by hand."""
@@ -50,3 +52,14 @@ def test_without_the_extra_the_error_says_what_to_install(monkeypatch):
 def test_bad_settings_are_refused(arguments):
     with pytest.raises(ConfigError, match="accepted: at least 1, and 0 to 1"):
         MediaPipeDetector(**arguments)
+
+
+def test_a_missing_library_of_the_system_is_named_with_what_to_do(monkeypatch):
+    from mediapipe.tasks.python import vision
+
+    def fail(options):
+        raise OSError("libEGL.so.1: cannot open shared object file: No such file or directory")
+
+    monkeypatch.setattr(vision.FaceLandmarker, "create_from_options", fail)
+    with pytest.raises(MissingLibraryError, match=r"libEGL\.so\.1.*apt-get install libegl1 libgles2.*--no-align"):
+        detect.landmarker(7)

@@ -11,6 +11,8 @@ from tergan_core.align import TEMPLATE, Alignment, feather_mask
 from tergan_core.detect import DetectedFace, landmarker
 from tergan_core.errors import InvalidImageError, InvalidRequestError, UnknownExpressionError
 
+pytestmark = pytest.mark.photos
+
 
 @pytest.fixture(scope="module")
 def editor():

@@ -221,7 +221,9 @@ def test_media_types_are_weighed_as_http_says():
         choose_media_type("image/png;q=0", offered)
 
 
-@pytest.mark.parametrize("subclass", TerganError.__subclasses__())
+@pytest.mark.parametrize(
+    "subclass", [c for c in TerganError.__subclasses__() if c.__module__.startswith("tergan_core")]
+)
 def test_every_error_that_a_client_can_cause_has_a_status(subclass):
     ours = {
         "invalid_config",
@@ -229,6 +231,7 @@ def test_every_error_that_a_client_can_cause_has_a_status(subclass):
         "weights_not_found",
         "weights_corrupt",
         "missing_extra",
+        "missing_library",
         "engine_error",
     }
     assert subclass.code in ours | {"invalid_code"} | set(ERRORS)

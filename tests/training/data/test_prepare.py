@@ -16,6 +16,8 @@ from tergan_core.detect import MediaPipeDetector
 from training.data import prepare
 from training.data.reader import read
 
+pytestmark = pytest.mark.photos
+
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
