@@ -6,15 +6,11 @@ scenes of the full variety, 2x2 samples a pixel, shadows. One JSON row per case 
 after date, commit and device; the table goes to stdout.
 """
 
-import json
 import multiprocessing
-import platform
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +19,7 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
+from benchmarks.rows import Row, row, write
 from training.faces import (
     RENDERER_VERSION,
     FaceSet,
@@ -65,16 +62,9 @@ class FacesConfig:
     """File that rows are appended to; the default is benchmarks/results/DATE-COMMIT-cpu.jsonl, `-` is none."""
 
 
-def measure(config: FacesConfig) -> list[dict[str, Any]]:
+def measure(config: FacesConfig) -> list[Row]:
     """One row per size, one for what is made anew for a picture, one per number of workers."""
-    setting = {
-        "benchmark": "faces",
-        "renderer_version": RENDERER_VERSION,
-        "processor": _processor(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "commit": _commit(),
-    }
+    settings = {"renderer_version": RENDERER_VERSION, "pictures": config.pictures, "repeats": config.repeats}
     head = load_head()
     jobs = [
         (
@@ -95,11 +85,10 @@ def measure(config: FacesConfig) -> list[dict[str, Any]]:
         seconds = sum(
             min(_cpu_seconds(partial(render, head, *job, size_px)) for _ in range(config.repeats)) for job in jobs
         )
-        stages_ms = {
-            name: round(1000 * spent / len(jobs), 3) for name, spent in _stage_seconds(draw, config.repeats).items()
-        }
-        row = {"case": f"{size_px} px", "images_per_s_per_core": round(len(jobs) / seconds, 1)}
-        rows.append({**setting, **row, "picture_ms": round(1000 * seconds / len(jobs), 2), "stages_ms": stages_ms})
+        figures = {"images_per_s_per_core": len(jobs) / seconds, "picture_ms": 1000 * seconds / len(jobs)}
+        stages = _stage_seconds(draw, min(config.repeats, 5))
+        figures |= {f"{name}_ms": 1000 * spent / len(jobs) for name, spent in stages.items()}
+        rows.append(row("faces", {"size_px": size_px}, figures, settings, "cpu"))
     anew = {
         "person": lambda k: sample_identity(head, 1000 + k, 0),
         "recording": lambda k: sample_identity(head, 2000, k),
@@ -108,28 +97,25 @@ def measure(config: FacesConfig) -> list[dict[str, Any]]:
     for name, make in anew.items():
         make(config.pictures)
         seconds = _cpu_seconds(lambda make=make: [make(k) for k in range(config.pictures)])
-        rows.append({**setting, "case": f"new {name}", "made_ms": round(1000 * seconds / config.pictures, 2)})
+        rows.append(row("faces", {"new": name}, {"made_ms": 1000 * seconds / config.pictures}, settings, "cpu"))
     for workers in config.workers:
-        rows.append({**setting, "case": f"pairs, {workers} workers", **_pairs_per_s(workers)})
+        rows.append(row("faces", {"pairs_by_workers": workers}, _pairs_per_s(workers), settings, "cpu"))
     return rows
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """The rows as Markdown."""
-    columns = ("case", "images_per_s_per_core", "picture_ms", *STAGES, "other")
-    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
-    for row in rows:
-        if "stages_ms" in row:
-            cells = [row[column] for column in columns[:3]] + list(row["stages_ms"].values())
-            lines.append("| " + " | ".join(map(str, cells)) + " |")
-    lines.append("")
-    lines += [f"{row['case']}: {row['made_ms']} ms" for row in rows if "made_ms" in row]
-    lines += [
-        f"{row['case']}: {row['images_per_s']} images/s by the clock, {row['images_per_s_per_core']} a core"
-        for row in rows
-        if "images_per_s" in row
-    ]
-    return "\n".join([*lines, "", f"{rows[0]['processor']}, commit {rows[0]['commit']}"])
+def table(rows: list[Row]) -> str:
+    """The rows as Markdown: one table of sizes, and a line for each other row."""
+    sizes = [entry for entry in rows if "size_px" in entry["case"]]
+    lines = []
+    if sizes:
+        columns = list(sizes[0]["figures"])
+        lines += ["| size_px | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+        lines += [f"| {e['case']['size_px']} | " + " | ".join(map(str, e["figures"].values())) + " |" for e in sizes]
+    for entry in rows:
+        if entry not in sizes:
+            (kind, value), figures = next(iter(entry["case"].items())), entry["figures"]
+            lines.append(f"{kind} {value}: " + ", ".join(f"{name} {figure}" for name, figure in figures.items()))
+    return "\n".join([*lines, "", f"{rows[0]['hardware']['cpu']}, commit {rows[0]['commit']}"])
 
 
 def _cpu_seconds(call: Callable[[], Any]) -> float:
@@ -182,7 +168,7 @@ def _render_pairs(task: tuple[int, int]) -> float:
     return time.process_time() - began
 
 
-def _pairs_per_s(workers: int, people: int = 8, scenes: int = 8) -> dict[str, Any]:
+def _pairs_per_s(workers: int, people: int = 8, scenes: int = 8) -> dict[str, float]:
     """Images a second that processes render of new people in new recordings, with flows, at 128 px."""
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
         pool.map(_render_pairs, [(person, 1) for person in range(4 * workers)], chunksize=1)
@@ -190,19 +176,7 @@ def _pairs_per_s(workers: int, people: int = 8, scenes: int = 8) -> dict[str, An
         spent = sum(pool.map(_render_pairs, [(100 + person, scenes) for person in range(people)], chunksize=1))
         seconds = time.perf_counter() - began
     images = 2 * scenes * people
-    per_core = round(images / spent, 1)
-    return {"images_per_s": round(images / seconds, 1), "images_per_s_per_core": per_core, "size_px": 128}
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or "unknown"
-
-
-def _commit() -> str:
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
+    return {"images_per_s": images / seconds, "images_per_s_per_core": images / spent}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -210,9 +184,7 @@ def main(arguments: list[str] | None = None) -> int:
     config = tyro.cli(FacesConfig, args=arguments, description=__doc__)
     rows = measure(config)
     if config.out != "-":
-        default = Path(__file__).parent / "results" / f"{date.today()}-{_commit()}-cpu.jsonl"
-        with Path(config.out or default).open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(row) + "\n" for row in rows)
+        write(rows, Path(config.out) if config.out else None)
     print(table(rows))
     return 0
 
