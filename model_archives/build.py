@@ -5,6 +5,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from model_archives import checksums
 from tergan_core import packing, weights
 from tergan_core.engine import ENGINES, EngineName, export
 from tergan_core.errors import TerganError
@@ -16,7 +17,9 @@ def build(source: str | Path = weights.SHIPPED, store: Path = STORE, engine: Eng
     """The archives of all tasks, with the engine that the source has or with another one; those that are right stay."""
     with tempfile.TemporaryDirectory(prefix="tergan-engine-") as folder:
         source = export(source, engine, folder) if engine else source
-        return [packing.pack(task, source, store, force=True) for task in packing.TASKS]
+        archives = [packing.pack(task, source, store, force=True) for task in packing.TASKS]
+    checksums.write(store)
+    return archives
 
 
 def main() -> None:

@@ -21,7 +21,8 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-from tergan_core.errors import MissingExtraError
+from model_archives import checksums
+from tergan_core.errors import MissingExtraError, WeightsCorruptError
 
 FOLDER = Path(__file__).parent
 FIXED_PORTS = (8080, 8081, 8082, 7070, 7071)
@@ -36,13 +37,18 @@ class TorchServe:
     Args:
         store: folder with the archives.
         ports: the five ports in the order of `FIXED_PORTS`; free ones by default.
+        model_api: whether versions may be registered and removed while it runs, with the management token and from
+            the store alone; see `model_archives.rollout`.
         timeout_s: how long to wait for all workers. Most of a start is importing torch, once per worker.
     """
 
-    def __init__(self, store: str | Path, *, ports: Sequence[int] | None = None, timeout_s: float = 180):
+    def __init__(
+        self, store: str | Path, *, ports: Sequence[int] | None = None, model_api: bool = False, timeout_s: float = 180
+    ):
         self.store = Path(store).resolve()
         self.ports = tuple(ports or _free_ports(len(FIXED_PORTS)))
         self.url, self.management_url, self.metrics_url = (f"http://127.0.0.1:{port}" for port in self.ports[:3])
+        self.model_api = model_api
         self.timeout_s = timeout_s
 
     def __enter__(self) -> "TorchServe":
@@ -51,6 +57,7 @@ class TorchServe:
             raise FileNotFoundError(
                 f"no archive in {str(self.store)!r}. Make them with: python -m model_archives.build"
             )
+        checksums.verify(self.store)
         self.folder = Path(tempfile.mkdtemp(prefix="tergan-serve-"))
         try:
             self._start()
@@ -104,6 +111,8 @@ class TorchServe:
         command = [sys.executable, "-c", "from ts.model_server import start; start()", "--start", "--foreground"]
         command += ["--model-store", str(self.store), "--ts-config", str(config), "--no-config-snapshots"]
         command += ["--log-config", str(FOLDER / "log4j2.xml")]
+        if self.model_api:
+            command += ["--enable-model-api"]
         # The pid file is in TMPDIR, sockets and unpacked archives in TEMP, logs and keys in the working folder.
         own = {"TMPDIR": str(self.folder), "TEMP": str(self.folder), "LOG_LOCATION": str(self.folder / "logs")}
         # Workers run the tergan_core that we run, installed or not.
@@ -207,7 +216,7 @@ def main() -> None:
             sys.exit(f"TorchServe ended by itself. Its log ends with:\n{server.log()}")
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, WeightsCorruptError) as error:
         sys.exit(str(error))
     finally:
         link.unlink(missing_ok=True)
