@@ -18,8 +18,8 @@ serve: $(VENV)/stamp  ## serve the three tasks on 127.0.0.1:8080 until Ctrl-C
 	$(RUN) -m model_archives.build
 	$(RUN) -m model_archives.server
 
-test: lint  ## all tests that need no GPU
-	$(RUN) -m pytest -m "not gpu"
+test: lint  ## all tests that need neither a GPU nor minutes of compiling
+	$(RUN) -m pytest -m "not gpu and not compiles"
 
 lint: $(VENV)/stamp  ## style and types
 	$(RUN) -m ruff check .

@@ -58,7 +58,7 @@ def test_openvino_runs_the_same_files(onnx_folder, tiny_editor, face_images, tmp
         same_as_eager(editor, tiny_editor, face_images[:count])
 
 
-@pytest.mark.slow
+@pytest.mark.compiles
 @pytest.mark.parametrize("name", ["compile", "aoti", "openvino"])
 def test_every_other_engine_gives_eagers_results(name, tiny_folder, tiny_editor, face_images, tmp_path):
     skip_unless_it_can_run(name)
