@@ -14,10 +14,14 @@ import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import numpy as np
 import PIL.Image
 import psutil
 import pytest
+import tritonclient.http
+import tritonclient.utils
+from tritonclient.grpc import service_pb2
 
 from model_archives import build
 from model_archives.server import FOLDER, TorchServe, curl_lines
@@ -238,6 +242,92 @@ def test_the_shipped_model_is_packed_by_the_command_line(tmp_path):
         "recognize.mar",
         "transfer.mar",
     ]
+
+
+def worker_processes(server):
+    """Process numbers of the server's workers."""
+    commands = ((process.pid, process.cmdline()) for process in psutil.process_iter() if belongs(process, server))
+    return sorted(pid for pid, words in commands if any("model_service_worker" in word for word in words))
+
+
+def belongs(process, server):
+    return group_of(process) == server.process.pid and process.status() != psutil.STATUS_ZOMBIE
+
+
+def grpc_request(**inputs):
+    request = service_pb2.ModelInferRequest(model_name="edit")
+    for name, value in inputs.items():
+        tensor = request.inputs.add(name=name, shape=[1])
+        if isinstance(value, float):
+            tensor.datatype = "FP32"
+            tensor.contents.fp32_contents.append(value)
+        else:
+            tensor.datatype = "BYTES"
+            tensor.contents.bytes_contents.append(value)
+    return request
+
+
+def broken_grpc_requests():
+    yield grpc_request(image=b"text", expression=b"fear"), "invalid_image"
+    yield grpc_request(image=png(), expression=b"joy"), "unknown_expression"
+    yield grpc_request(image=png(), expression=b"fear", bogus=b"x"), "invalid_request"
+    yield grpc_request(image=png(), expression=b"fear", intensity=9.0), "invalid_intensity"
+    yield grpc_request(image=png()), "missing_field"
+    yield service_pb2.ModelInferRequest(model_name="edit"), "missing_field"
+    huge = grpc_request(image=png(), expression=b"fear")
+    huge.inputs[0].shape[:] = [10**9, 10**9]
+    yield huge, "invalid_request"
+    odd = grpc_request(image=png(), expression=b"fear")
+    odd.inputs[0].datatype = "FOO"
+    yield odd, "invalid_request"
+    empty = grpc_request(image=png(), expression=b"fear")
+    empty.inputs[0].contents.Clear()
+    yield empty, "invalid_request"
+
+
+def test_the_open_inference_protocol_works_over_grpc_and_nothing_kills_a_worker(server, editor):
+    """Messages are tritonclient's; TorchServe has them under a path of its own."""
+    before = worker_processes(server)
+    with grpc.insecure_channel(f"127.0.0.1:{server.ports[3]}") as channel:
+        call = channel.unary_unary(
+            "/org.pytorch.serve.grpc.openinference.GRPCInferenceService/ModelInfer",
+            request_serializer=service_pb2.ModelInferRequest.SerializeToString,
+            response_deserializer=service_pb2.ModelInferResponse.FromString,
+        )
+
+        def infer(request):
+            metadata = [("protocol", "gRPC"), ("session_id", "1"), ("authorization", server.headers["Authorization"])]
+            (output, *_) = call(request, timeout=30, metadata=metadata).outputs
+            return output.name, json.loads(output.contents.bytes_contents[0])
+
+        good = grpc_request(image=png(), expression=b"happiness", intensity=0.5)
+        for request, code in broken_grpc_requests():
+            name, message = infer(request)
+            assert name == "error" and message.startswith(f"[{code}]")
+        name, picture = infer(good)
+    assert name == "image"
+    drawn = np.asarray(PIL.Image.open(io.BytesIO(base64.b64decode(picture))))
+    assert np.array_equal(drawn, editor.edit(png(), "happiness", 0.5).image)
+    assert worker_processes(server) == before and len(before) == 3
+
+
+def test_tritonclient_infers_over_http_and_shows_our_errors(server, editor):
+    client = tritonclient.http.InferenceServerClient(server.url.removeprefix("http://"))
+
+    def infer(**inputs):
+        tensors = []
+        for name, value in inputs.items():
+            tensors.append(tritonclient.http.InferInput(name, [1], "BYTES"))
+            tensors[-1].set_data_from_numpy(np.array([value], np.object_), binary_data=True)
+        return client.infer("edit", tensors, headers=server.headers).as_numpy("image").ravel()[0]
+
+    drawn = np.asarray(PIL.Image.open(io.BytesIO(infer(image=png(), expression=b"happiness"))))
+    assert np.array_equal(drawn, editor.edit(png(), "happiness").image)
+    with pytest.raises(tritonclient.utils.InferenceServerException, match=r"\[unknown_expression\].*'joy'"):
+        infer(image=png(), expression=b"joy")
+    with pytest.raises(tritonclient.utils.InferenceServerException, match=r"\[invalid_image\]"):
+        infer(image=b"text", expression=b"fear")
+    client.close()
 
 
 def group_of(process):
