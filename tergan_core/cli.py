@@ -256,7 +256,8 @@ def _redraw(options: "Edit | Transfer", photo: Path, out: Path, draw: Callable[[
     if kept:
         _log(f"no face in {len(kept)} of {len(pictures)} frames, which stay as they are: {kept}")
     made = [p if isinstance(r, NoFaceError) else r.image for p, r in zip(pictures, results, strict=True)]
-    _log(f"wrote {save_frames(made, durations_ms, out)}")
+    notice = next(result.notice for result in results if not isinstance(result, NoFaceError))
+    _log(f"wrote {save_frames(made, durations_ms, out, notice)}")
     return int(bool(kept))
 
 

@@ -135,8 +135,17 @@ def frames(image: ImageInput, *, name: str = "image") -> tuple[list[UInt8[np.nda
     return pictures, durations_ms
 
 
-def save_frames(pictures: list[UInt8[np.ndarray, "h w 3"]], durations_ms: list[int], path: str | os.PathLike) -> Path:
+def save_frames(
+    pictures: list[UInt8[np.ndarray, "h w 3"]],
+    durations_ms: list[int],
+    path: str | os.PathLike,
+    notice: Notice | None = None,
+) -> Path:
     """Writes an animation as GIF, WebP or PNG, by the suffix, and returns the path.
+
+    Args:
+        pictures, durations_ms: as `frames` gives them.
+        notice: what the file is to say of its origin; in a GIF, as its comment.
 
     Raises:
         UnsupportedMediaTypeError: the suffix is none of .gif, .webp, .png.
@@ -148,7 +157,8 @@ def save_frames(pictures: list[UInt8[np.ndarray, "h w 3"]], durations_ms: list[i
             f"cannot save the animation {os.fspath(path)!r}; accepted suffixes: .gif, .webp, .png."
         )
     first, *others = [PIL.Image.fromarray(picture) for picture in pictures]
-    first.save(path, save_all=True, append_images=others, duration=durations_ms, loop=0)
+    options = notice.save_options(path.suffix.lower()[1:]) if notice else {}
+    first.save(path, save_all=True, append_images=others, duration=durations_ms, loop=0, **options)
     return path
 
 

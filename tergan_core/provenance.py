@@ -60,6 +60,9 @@ class Notice:
 
     def save_options(self, format: str) -> dict[str, Any]:
         """What `PIL.Image.Image.save` needs to write the notice into a file of `format`."""
+        source = f"{self.source_type} task={self.task} model={self.model}"
+        if format == "gif":
+            return {"comment": source}
         if format != "png":
             return {"xmp": self.xmp()}
         from PIL.PngImagePlugin import PngInfo
@@ -67,7 +70,7 @@ class Notice:
         text = PngInfo()
         text.add_itxt("XML:com.adobe.xmp", self.xmp().decode())
         text.add_text("Software", self.software)
-        text.add_text("Source", f"{self.source_type} task={self.task} model={self.model}")
+        text.add_text("Source", source)
         return {"pnginfo": text}
 
 

@@ -11,6 +11,7 @@ import torch
 
 from tergan_core import FaceEditor, cli
 from tergan_core.images import encode, frames, save_frames
+from tergan_core.provenance import Notice, inspect
 
 
 @pytest.fixture
@@ -252,6 +253,15 @@ def test_all_frames_of_an_animation_are_edited_and_faceless_ones_stay(run, anima
     before, after = frames(animation)[0], frames("film-happiness.gif")
     assert after[1] == [40, 80, 120]
     assert [np.array_equal(one, other) for one, other in zip(before, after[0], strict=True)] == [False, True, False]
+    with PIL.Image.open("film-happiness.gif") as film:
+        assert b"compositeWithTrainedAlgorithmicMedia task=edit" in film.info["comment"]
+
+
+@pytest.mark.parametrize("kind", ["png", "webp"])
+def test_animations_say_that_they_are_generated(tmp_path, face_images, kind):
+    path = save_frames(face_images[:2], [40, 80], tmp_path / f"film.{kind}", Notice("edit", composite=True))
+    assert inspect(path)["source_type"].endswith("compositeWithTrainedAlgorithmicMedia")
+    assert len(frames(path)[0]) == 2
 
 
 @pytest.mark.photos

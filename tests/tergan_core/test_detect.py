@@ -1,5 +1,7 @@
 """Faces are found where they are; the five points agree with what a person reads off the picture."""
 
+import os
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -28,6 +30,17 @@ def test_the_five_points_lie_where_a_person_sees_them(detector):
     assert (top < BY_EYE[:, 1]).all() and (BY_EYE[:, 1] < bottom).all()
 
 
+@pytest.mark.parametrize("width_px", [600, 2000])
+def test_faces_narrower_than_a_tenth_of_the_photo_are_found(detector, width_px):
+    """The astronaut's face is a sixth of her picture, and her picture here less than half of the photo."""
+    photo = np.full((width_px * 3 // 4, width_px, 3), 128, np.uint8)
+    edge_px = width_px * 9 // 20
+    photo[:edge_px, :edge_px] = np.asarray(PIL.Image.fromarray(astronaut()).resize((edge_px, edge_px)))
+    (face,) = detector.detect(photo)
+    assert face.box[2] - face.box[0] < width_px / 10
+    assert np.abs(face.landmarks - BY_EYE * edge_px / 512).max() < 6 * edge_px / 512 + 1
+
+
 def test_small_faces_of_a_large_photo_are_found_in_its_tiles(detector):
     photo = np.full((1500, 2000, 3), 128, np.uint8)
     for place in (100, 1200):
@@ -54,12 +67,27 @@ def test_bad_settings_are_refused(arguments):
         MediaPipeDetector(**arguments)
 
 
-def test_a_missing_library_of_the_system_is_named_with_what_to_do(monkeypatch):
+@pytest.mark.parametrize("kind", [OSError, ImportError])  # of MediaPipe's own libraries, and of those of OpenCV
+def test_a_missing_library_of_the_system_is_named_with_what_to_do(monkeypatch, kind):
     from mediapipe.tasks.python import vision
 
     def fail(options):
-        raise OSError("libEGL.so.1: cannot open shared object file: No such file or directory")
+        raise kind("libGL.so.1: cannot open shared object file: No such file or directory")
 
     monkeypatch.setattr(vision.FaceLandmarker, "create_from_options", fail)
-    with pytest.raises(MissingLibraryError, match=r"libEGL\.so\.1.*apt-get install libegl1 libgles2.*--no-align"):
+    with pytest.raises(MissingLibraryError, match=r"libGL\.so\.1.*apt-get install libgl1 .*libgles2.*--no-align"):
         detect.landmarker(7)
+
+
+def test_mediapipe_is_silent_when_it_starts_and_others_are_heard(monkeypatch, capfd):
+    from mediapipe.tasks.python import vision
+
+    create = vision.FaceLandmarker.create_from_options
+
+    def create_and_write(options):
+        os.write(2, b"another thread\n")
+        return create(options)
+
+    monkeypatch.setattr(vision.FaceLandmarker, "create_from_options", create_and_write)
+    detect.landmarker(1, min_confidence=0.123)
+    assert capfd.readouterr().err == "another thread\n"

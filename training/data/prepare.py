@@ -1,4 +1,4 @@
-"""Cuts the aligned faces out of a whole data set: `python -m training.data.prepare IN OUT --size-px 128`.
+"""Cuts the aligned faces out of a whole data set: `python -m training.data.prepare IN OUT --size 128`.
 
 OUT has the folders and file names of IN, with a face in place of each photo, so that the same layout reads it; label
 files and whatever else is no picture are copied. `report.jsonl` has a row for each picture: the face that was taken and
@@ -44,7 +44,7 @@ class PrepareConfig:
     out: Annotated[Path, tyro.conf.Positional]
     """Folder of the faces; new, or begun by the same command."""
 
-    size_px: int = 128
+    size_px: Annotated[int, tyro.conf.arg(aliases=("--size",))] = 128
     """Edge of the faces."""
 
     faces: str = "largest"

@@ -40,7 +40,7 @@ def rows(out):
 
 def test_every_picture_is_a_face_or_has_a_reason_and_nothing_is_lost(photos, tmp_path, capsys):
     out = tmp_path / "out"
-    assert prepare.main([str(photos), str(out), "--size-px", "64", "--workers", "1"]) == 1
+    assert prepare.main([str(photos), str(out), "--size", "64", "--workers", "1"]) == 1
     assert json.loads(capsys.readouterr().out) == {"face": 4, "no_face": 1, "unreadable": 1}
     assert (out / "labels.txt").read_text() == "kept"
     report = rows(out)
