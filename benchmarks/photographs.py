@@ -1,4 +1,4 @@
-"""Measures the way of a photograph: faces found, alignment, time of stages. `python -m benchmarks.photographs FOLDER`
+"""Measures the way of a photograph: faces found, alignment, paste, times. `python -m benchmarks.photographs FOLDER`
 
 FOLDER holds photographs named `<person>_<expression>.<ending>`, two or more of each person. After alignment, the points
 of a person's photographs should fall on the same places; what is left is expression, pose and error together.
@@ -20,12 +20,22 @@ from PIL import Image
 from tqdm import tqdm
 
 from tergan_core.align import TEMPLATE, Alignment
+from tergan_core.detect import DetectedFace
 from tergan_core.errors import TerganError
 from tergan_core.images import to_pixels
 from tergan_core.photo import PhotoEditor
 from training.faces.audit import photographed
 
 SIZE_PX = 128
+
+CANVAS_PX = (2000, 1500)
+"""Width and height of the grey pictures into which photographs are put, to see how narrow a face may be."""
+
+WIDTHS = (0.1, 0.07, 0.05, 0.04)
+"""Of a face, in widths of the canvas."""
+
+TURNS = (45, 90, 180)
+"""Of a photograph, in degrees."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +56,8 @@ def measure(config: PhotographsConfig) -> dict[str, Any]:
     """All figures as plain values; times are medians of CPU milliseconds of one thread."""
     torch.set_num_threads(1)
     editor = PhotoEditor.load()
-    points, times, shown = defaultdict(list), defaultdict(list), []
+    points, times, hits, shown = defaultdict(list), defaultdict(list), defaultdict(list), []
+    levels, changed = [], []
     pictures = list(photographed(config.folder))
     found_in = 0
     for person, _, photo, _ in tqdm(pictures, unit="photo"):
@@ -69,6 +80,13 @@ def measure(config: PhotographsConfig) -> dict[str, Any]:
         began = time.process_time()
         edited = editor.edit(photo, config.to)
         times["edit, everything"].append(time.process_time() - began)
+        unchanged = editor.edit(photo, config.to, 0.0).image
+        levels.append(int(np.abs(unchanged.astype(int) - photo).max()))
+        changed.append(float((unchanged != photo).any(axis=2).mean()))
+        for name, (variant, expected) in _variants(photo, face).items():
+            reach = 0.15 * np.linalg.norm(expected[1] - expected[0])
+            again = [np.linalg.norm(one.landmarks - expected, axis=1).mean() for one in editor.detector.detect(variant)]
+            hits[name].append(any(apart < reach for apart in again))
         if len(shown) < 24:
             left, top, right, bottom = (int(v) for v in face.box)
             margin = (right - left) // 2
@@ -84,6 +102,11 @@ def measure(config: PhotographsConfig) -> dict[str, Any]:
     return {
         "photographs": len(pictures),
         "found": found_in,
+        "found_of": {name: round(float(np.mean(found)), 3) for name, found in hits.items()},
+        "intensity_0": {
+            "largest_levels_of_255": max(levels),
+            "median_changed_share": round(float(np.median(changed)), 4),
+        },
         "pairs": len(apart),
         f"apart_px_of_{SIZE_PX}": dict(zip(names, (SIZE_PX * np.median(apart, axis=0)).round(2).tolist(), strict=True)),
         "apart_of_eye_distance": dict(
@@ -91,6 +114,23 @@ def measure(config: PhotographsConfig) -> dict[str, Any]:
         ),
         "cpu_ms": {name: round(1e3 * float(np.median(values)), 1) for name, values in times.items()},
     }
+
+
+def _variants(photo: np.ndarray, face: DetectedFace) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The photograph with a narrow face in a large picture, and turned; with each, where its points are then."""
+    made = {}
+    picture = Image.fromarray(photo)
+    for width in WIDTHS:
+        scale = width * CANVAS_PX[0] / (face.box[2] - face.box[0])
+        canvas = Image.new("RGB", CANVAS_PX, "grey")
+        canvas.paste(picture.resize((round(picture.width * scale), round(picture.height * scale))), (300, 200))
+        made[f"width {width:g}"] = np.asarray(canvas), face.landmarks * scale + [300, 200]
+    middle = np.array([picture.width, picture.height]) / 2
+    for degrees in TURNS:
+        turned = (face.landmarks - middle) @ [1, 1j] * np.exp(-1j * np.deg2rad(degrees))
+        variant = np.asarray(picture.rotate(degrees, fillcolor="grey"))
+        made[f"turn {degrees}"] = variant, np.stack([turned.real, turned.imag], axis=1) + middle
+    return made
 
 
 def _sheet(pairs: list[np.ndarray], height: int = 260, columns: int = 4) -> Image.Image:

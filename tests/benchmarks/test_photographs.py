@@ -20,6 +20,8 @@ def test_photographs_are_found_aligned_and_timed(tmp_path, capsys):
     assert (figures["photographs"], figures["found"], figures["pairs"]) == (2, 2, 1)
     assert max(figures["apart_of_eye_distance"].values()) < 0.05
     assert min(figures["cpu_ms"].values()) > 0
+    assert (figures["found_of"]["width 0.1"], figures["found_of"]["turn 45"]) == (1, 1)
+    assert 0 < figures["intensity_0"]["largest_levels_of_255"] < 10
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width > 500
 
