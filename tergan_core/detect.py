@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -60,6 +60,7 @@ class DetectedFace:
         return (right - left) * (bottom - top)
 
 
+@runtime_checkable
 class FaceDetector(Protocol):
     """Finds faces."""
 

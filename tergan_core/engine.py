@@ -14,7 +14,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -42,6 +42,7 @@ Function = Callable[..., Sequence[Tensor]]
 """Tensors in, tensors out: the form in which compilers take and give functions."""
 
 
+@runtime_checkable
 class Engine(Protocol):
     """The part of TERGAN that costs time."""
 
