@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from model_archives.server import FIXED_PORTS, TorchServe, curl_lines, stop_on_s
 from tergan_core import images, weights
 from tergan_core.align import align_face
 from tergan_core.errors import TerganError
-from training.faces import FaceSet, peak_expression
+from training.faces import PLAIN, FaceSet, peak_expression
 
 FOLDER = Path(__file__).parent
 INPUTS = FOLDER / "inputs"
@@ -76,8 +77,8 @@ class Client:
 
 
 def faces_to_show(size_px: int) -> Faces:
-    """Procedural people of the test split, whom no training has seen, and one photograph."""
-    people = FaceSet("test", size_px=size_px)
+    """Procedural people of the test split, whom no training has seen, in a studio as in training, and a photograph."""
+    people = FaceSet("test", size_px=size_px, variety=replace(PLAIN, yaw_degrees=12, pitch_degrees=6))
     shown = {
         label: images.encode(people.sample(index, 0, peak_expression(label)).image)
         for index, label in enumerate(("neutral", "happiness", "surprise", "anger"))
