@@ -1,7 +1,7 @@
 """Faults put on a TorchServe of our own on loopback: `python -m benchmarks.chaos`.
 
-Prints a table and appends one JSON line per scenario to `benchmarks/results/chaos.jsonl`. Every request ends in an
-answer (200), a refusal (any other status) or an error that the client saw; `lost` is what is left over.
+Prints a table and writes one row per scenario. Every request ends in an answer (200), a refusal (any other status) or an
+error that the client saw; `lost` is what is left over.
 """
 
 import argparse
@@ -23,12 +23,10 @@ import aiohttp
 import PIL.Image
 import psutil
 
-from benchmarks import load
+from benchmarks import load, rows
 from model_archives import build
 from model_archives.rollout import rollout
 from model_archives.server import TorchServe
-
-RESULTS = Path(__file__).parent / "results" / "chaos.jsonl"
 
 
 @dataclass
@@ -66,17 +64,13 @@ class Outcome:
     def lost(self) -> int:
         return self.sent - self.answered - self.refused - self.errors
 
-    def row(self) -> dict[str, object]:
-        counts = {name: getattr(self, name) for name in ("sent", "answered", "refused", "errors", "lost")}
-        memory = {"memory_before_mib": self.memory_before_mib, "memory_after_mib": self.memory_after_mib}
-        return {
-            "scenario": self.scenario,
-            **counts,
-            "statuses": dict(self.statuses),
-            "server_errors": self.server_errors,
-            "recovery_s": self.recovery_s,
-            **memory,
-        }
+    def row(self, scale: float) -> rows.Row:
+        """The outcome as a row of `benchmarks.rows`, with the counts by status beside the figures."""
+        figures = {name: getattr(self, name) for name in ("sent", "answered", "refused", "errors", "lost")}
+        figures |= {"memory_before_mib": self.memory_before_mib, "memory_after_mib": self.memory_after_mib}
+        figures |= {} if self.recovery_s is None else {"recovery_s": self.recovery_s}
+        found = rows.row("chaos", {"scenario": self.scenario}, figures, {"scale": scale}, "cpu")
+        return {**found, "statuses": dict(self.statuses), "server_errors": self.server_errors}
 
 
 class Target:
@@ -178,7 +172,7 @@ async def malformed(target: Target, count: int) -> Outcome:
 async def many_connections(target: Target, count: int) -> Outcome:
     """So many connections at once, one request on each; the queue holds 100."""
     result = load.Load()
-    await asyncio.gather(*(load._one(target.send, result, time.perf_counter()) for _ in range(count)))
+    await asyncio.gather(*(load.once(target.send, result, time.perf_counter()) for _ in range(count)))
     sent = target.sent
     return Outcome(f"{count} connections, full queue", sent, result.outcomes, await target.recovered(time.monotonic()))
 
@@ -217,7 +211,7 @@ async def run(server: TorchServe, scale: float = 1.0) -> list[Outcome]:
             outcome = await scenario(target, size)  # type: ignore[operator]
         outcome.server_errors = dict(target.server_errors)
         outcome.memory_before_mib, outcome.memory_after_mib = before, memory_mib(server)
-        print(json.dumps(outcome.row()), file=sys.stderr, flush=True)
+        print(f"{outcome.scenario}: {dict(outcome.statuses)}", file=sys.stderr, flush=True)
         outcomes.append(outcome)
     return outcomes
 
@@ -228,7 +222,7 @@ async def _load_until(stop: asyncio.Event, target: Target, concurrency: int = 8)
 
     async def client() -> None:
         while not stop.is_set():
-            await load._one(target.send, result, time.perf_counter())
+            await load.once(target.send, result, time.perf_counter())
 
     await asyncio.gather(*(client() for _ in range(concurrency)))
     return result
@@ -290,21 +284,21 @@ def _with_version(source: Path, target: Path, version: str) -> None:
 
 def table(outcomes: list[Outcome]) -> str:
     """The outcomes in Markdown."""
-    rows = ["| scenario | sent | answered | refused | errors seen | lost | recovery s | MiB before | after |"]
-    rows.append("|---|---|---|---|---|---|---|---|---|")
+    lines = ["| scenario | sent | answered | refused | errors seen | lost | recovery s | MiB before | after |"]
+    lines.append("|---|---|---|---|---|---|---|---|---|")
     for one in outcomes:
         recovery = "" if one.recovery_s is None else f"{one.recovery_s:.1f}"
         cells = [one.scenario, one.sent, one.answered, one.refused, one.errors, one.lost, recovery]
         cells += [one.memory_before_mib, one.memory_after_mib]
-        rows.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(rows)
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the full length and counts")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, help="file of the rows; by default named after date, commit and device")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="tergan-chaos-"))
     try:
@@ -313,9 +307,8 @@ def main() -> None:
             outcomes = asyncio.run(run(server, arguments.scale))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    with arguments.out.open("a") as file:
-        file.writelines(json.dumps({**one.row(), "scale": arguments.scale}) + "\n" for one in outcomes)
     print(table(outcomes))
+    print(rows.write((one.row(arguments.scale) for one in outcomes), arguments.out), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ async def closed(send: Send, concurrency: int, seconds: float) -> Load:
 
     async def client() -> None:
         while time.perf_counter() < began + seconds:
-            await _one(send, load, time.perf_counter())
+            await once(send, load, time.perf_counter())
 
     await asyncio.gather(*(client() for _ in range(concurrency)))
     load.seconds = time.perf_counter() - began
@@ -46,13 +46,14 @@ async def opened(send: Send, requests_per_s: float, seconds: float, seed: int = 
     running = []
     for arrival in began + np.cumsum(gaps):
         await asyncio.sleep(max(0.0, arrival - time.perf_counter()))
-        running.append(asyncio.create_task(_one(send, load, float(arrival))))
+        running.append(asyncio.create_task(once(send, load, float(arrival))))
     await asyncio.gather(*running)
     load.seconds = time.perf_counter() - began
     return load
 
 
-async def _one(send: Send, load: Load, began: float) -> None:
+async def once(send: Send, load: Load, began: float) -> None:
+    """Sends one request and notes what comes of it; its latency counts from `began` (`time.perf_counter`)."""
     try:
         status = await send()
     except Exception as error:  # whatever the client library raises is an outcome

@@ -94,7 +94,6 @@ class MediaPipeDetector:
                 raise MissingExtraError(package, "photos", "Finding faces in photographs")
         self.max_faces = max_faces
         self.min_confidence = min_confidence
-        self._lock = threading.Lock()
 
     def detect(self, photo: UInt8[np.ndarray, "h w 3"]) -> list[DetectedFace]:
         """The faces of a photo, the largest first."""
@@ -113,8 +112,7 @@ class MediaPipeDetector:
 
     def _faces_in(self, photo: UInt8[np.ndarray, "h w 3"], left: int, top: int) -> list[DetectedFace]:
         """The faces of a tile, in pixels of the photo."""
-        with self._lock:
-            found = landmarker(self.max_faces, self.min_confidence).read(photo)
+        found = landmarker(self.max_faces, self.min_confidence).read(photo)
         faces = []
         for landmarks, _ in found:
             points = landmarks + np.array([left, top])
@@ -148,6 +146,7 @@ class _Landmarker:
                 "Ubuntu: apt-get install libgl1 libglib2.0-0 libegl1 libgles2. Without them, pass aligned faces with "
                 "align=False (--no-align), or a detector of your own."
             ) from error
+        self._lock = threading.Lock()
         self._image, self._format = mediapipe.Image, mediapipe.ImageFormat.SRGB
         # It has a thread of its own, and complains if that ends first, as it does before atexit's functions run.
         threading._register_atexit(self._landmarker.close)  # type: ignore[attr-defined]
@@ -155,7 +154,9 @@ class _Landmarker:
     def read(self, photo: UInt8[np.ndarray, "h w 3"]) -> list[tuple[np.ndarray, dict[str, float]]]:
         """Landmarks [478, 2] in pixels and blendshapes by name, of each face."""
         height, width = photo.shape[:2]
-        found = self._landmarker.detect(self._image(self._format, np.ascontiguousarray(photo)))
+        image = self._image(self._format, np.ascontiguousarray(photo))
+        with self._lock:
+            found = self._landmarker.detect(image)
         shapes = found.face_blendshapes or [[]] * len(found.face_landmarks)
         return [
             (

@@ -55,8 +55,7 @@ def to_tensor(image: ImageInput, *, name: str = "image") -> Float[Tensor, "3 h w
     """
     if _is_float(image):
         return _checked_floats(image, name)
-    pixels = torch.from_numpy(to_pixels(image, name=name))
-    return rearrange(pixels, "h w c -> c h w").contiguous().float().div_(255)
+    return _unit_floats(rearrange(torch.from_numpy(to_pixels(image, name=name)), "h w c -> c h w"))
 
 
 def to_pixels(image: ImageInput, *, name: str = "image") -> UInt8[np.ndarray, "h w 3"]:
@@ -93,13 +92,15 @@ def face_tensor(image: ImageInput, size_px: int, *, name: str = "face") -> Float
     >>> face_tensor(np.zeros((40, 60, 3), np.uint8), 32).shape
     torch.Size([3, 32, 32])
     """
-    floats = _checked_floats(image, name) if _is_float(image) else None
-    picture = rearrange(to_pixels(image, name=name), "h w c -> c h w") if floats is None else floats
+    if _is_float(image):
+        picture = _checked_floats(image, name)
+    else:
+        picture = rearrange(torch.from_numpy(to_pixels(image, name=name)), "h w c -> c h w")
     height, width = picture.shape[1:]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    picture = picture[:, top : top + side, left : left + side]  # before bytes become floats of four times their size
-    square = to_tensor(rearrange(picture, "c h w -> h w c") if floats is None else picture, name=name)[None]
+    # Bytes become floats, of four times their size, after the cut.
+    square = _unit_floats(picture[:, top : top + side, left : left + side])[None]
     if side != size_px:
         square = torch.nn.functional.interpolate(square, (size_px, size_px), mode="bicubic", antialias=True).clamp(0, 1)
     return square[0]
@@ -204,6 +205,12 @@ def encode(
 def _is_float(image: ImageInput) -> TypeGuard[np.ndarray | Tensor]:
     """Whether it is an array or a tensor of anything but bytes; what is no float is refused later."""
     return isinstance(image, np.ndarray | Tensor) and image.dtype not in (np.uint8, torch.uint8)
+
+
+def _unit_floats(picture: Tensor) -> Float[Tensor, "3 h w"]:
+    """Bytes as floats in [0, 1]; floats as they are."""
+    picture = picture.contiguous()
+    return picture.float().div_(255) if picture.dtype == torch.uint8 else picture
 
 
 def _checked_floats(image: np.ndarray | Tensor, name: str) -> Tensor:

@@ -149,7 +149,8 @@ class EditedPhoto(_Picture):
     def notice(self) -> Notice:
         """What the files of this picture say of its origin."""
         face = self.faces[0] if self.faces else GeneratedFace(self.image, "edit", None, 0.0)
-        return Notice(face.task, face.model, composite=True)
+        pasted = all(made.image is not self.image for made in self.faces)
+        return Notice(face.task, face.model, composite=pasted)
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain values, ready for JSON; `image` is a PNG in base64."""
