@@ -1,7 +1,7 @@
 """Faults put on a TorchServe of our own on loopback: `python -m benchmarks.chaos`.
 
-Prints a table and writes one row per scenario. Every request ends in an answer (200), a refusal (any other status) or an
-error that the client saw; `lost` is what is left over.
+Prints a table and writes one row per scenario. Every request ends in an answer (200), a refusal (any other status) or
+an error that the client saw; `lost` is what is left over.
 """
 
 import argparse
