@@ -159,6 +159,9 @@ class TrainConfig:
     pretrained: bool = False
     """Start both encoders from timm's published weights."""
 
+    start_from: str | None = None
+    """Folder or repository of finished weights to start the network from, in place of chance; same architecture."""
+
     report_every: int = 50
     """Steps between two rows of metrics."""
 
@@ -257,7 +260,15 @@ RECORDED = dataclasses.replace(PAPER, model=dataclasses.replace(PAPER.model, dec
 """The paper's losses with the warping decoder, for pictures without true transfers. Its reconstruction starts near the
 identity image (loss 0.016 over the first 50 steps on exported faces), the vector decoder's was at 0.14 after 300."""
 
-TINY = dataclasses.replace(DEFAULT, run="runs/tiny", images=72_000, batch_size=8, refine_from=0.8, threads=1)
+TINY = dataclasses.replace(
+    DEFAULT,
+    faces=FacesConfig(people=1500, scenes=8, pool=1400),
+    run="runs/tiny",
+    images=72_000,
+    batch_size=8,
+    refine_from=0.8,
+    threads=1,
+)
 """What two processes of one CPU core each train in about an hour; the shipped `tergan-s` is made with it."""
 
 SMOKE = dataclasses.replace(

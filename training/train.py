@@ -28,8 +28,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
+from tergan_core import weights
 from tergan_core.discriminator import Discriminator
-from tergan_core.errors import TerganError
+from tergan_core.errors import ConfigError, TerganError
 from tergan_core.model import TERGAN
 from training import checkpoint, grid
 from training.config import PRESETS, TrainConfig, read
@@ -75,7 +76,12 @@ class State:
 def build(config: TrainConfig, people: int, device: torch.device) -> State:
     """Freshly initialised networks and optimisers."""
     torch.manual_seed(config.seed)
-    model = TERGAN(config.model, pretrained=config.pretrained)
+    if config.start_from is None:
+        model = TERGAN(config.model, pretrained=config.pretrained)
+    else:
+        model = weights.load(config.start_from).train()
+        if model.config != config.model:
+            raise ConfigError(f"--start-from {config.start_from!r} is of another architecture than --model names")
     model = model.to(device, memory_format=torch.channels_last)
     critic = Discriminator(expressions=len(config.model.expressions), identities=people).to(device)
     identity_classifier = nn.Linear(config.model.identity_width, people).to(device)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tergan_core import weights
-from tergan_core.errors import WeightsCorruptError
+from tergan_core.errors import ConfigError, WeightsCorruptError
 from training import checkpoint, train
 from training.config import PRESETS
 
@@ -45,6 +45,17 @@ def test_a_run_leaves_metrics_grids_its_configuration_and_a_model_that_loads(fin
     model = weights.load(run / "checkpoint" / "model")
     assert model.config == finished.model
     assert model.prototypes[1:].abs().sum(1).min() > 0
+
+
+def test_a_run_starts_from_finished_weights_of_the_same_architecture(finished, tmp_path):
+    finished_model = str(Path(finished.run) / "checkpoint" / "model")
+    config = dataclasses.replace(finished, start_from=finished_model, run=str(tmp_path))
+    started = train.build(config, 3, torch.device("cpu")).networks.model
+    for name, value in weights.load(finished_model).state_dict().items():
+        assert torch.equal(started.state_dict()[name], value), name
+    other = dataclasses.replace(config, model=dataclasses.replace(config.model, identity_width=64))
+    with pytest.raises(ConfigError, match="architecture"):
+        train.build(other, 3, torch.device("cpu"))
 
 
 def test_consistency_and_adversarial_terms_join_late(finished):

@@ -44,6 +44,32 @@ CREASE_UNITS = {
 
 
 @dataclass(frozen=True)
+class UnitChange:
+    """How a face unit differs from MakeHuman's target for it.
+
+    Attributes:
+        scale: factors of the target's own offsets (x, y, z).
+        others: shares of other units' targets, of the same side, that are added.
+        push: offset (x, y, z) of the skin around `middle` (|x|, y), which fades out over `radius`; mesh units.
+    """
+
+    scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    others: tuple[tuple[str, float], ...] = ()
+    push: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    middle: tuple[float, float] = (0.0, 0.0)
+    radius: float = 0.1
+
+
+UNIT_CHANGES = {
+    "cheekSquint": UnitChange(others=(("eyeSquint", 0.5),), push=(0, 0.03, 0.05), middle=(0.44, 7.2), radius=0.17),
+    "noseSneer": UnitChange(others=(("mouthUpperUp", 0.45),), push=(0, 0.045, 0.01), middle=(0.17, 7.08), radius=0.11),
+    "mouthPress": UnitChange(scale=(0.35, 0.15, 1), others=(("mouthRollLower", 0.2), ("mouthRollUpper", 0.2))),
+}
+"""Own choice, after FACS: raised cheeks bulge and lift the lower lid (AU 6), a wrinkled nose lifts its wings and the
+upper lip (AU 9), pressed lips roll in (AU 24); MakeHuman's moved a cheek's skin alone, brows alone, and smiled."""
+
+
+@dataclass(frozen=True)
 class Axis:
     """One direction of identity: a pair of opposite targets (left and right halves together)."""
 
@@ -155,7 +181,7 @@ class Head:
         """Keeps the offsets of each face unit for the vertices it moves only, one unit after the other."""
         starts, moved, offsets = [0], [], []
         for name in self.units:
-            target = self.target("fu/" + name)
+            target = self._unit_target(name)
             vertices = np.flatnonzero(np.abs(target).max(1) > 0)
             moved.append(vertices.astype(np.int32))
             offsets.append(target[vertices])
@@ -169,6 +195,24 @@ class Head:
                 sides = [k for k, unit in enumerate(self.units) if unit in (stem, stem + "Left", stem + "Right")]
                 crease_weights[row, sides] = weight / len(sides)
         self.crease_weights = crease_weights
+
+    def _unit_target(self, name: str) -> np.ndarray:
+        """Returns the offsets [n, 3] of a face unit of one side or both: MakeHuman's with our `UNIT_CHANGES`."""
+        stem = name.removesuffix("Left").removesuffix("Right")
+        target = self.target("fu/" + name)
+        if (change := UNIT_CHANGES.get(stem)) is None:
+            return target
+        side = name.removeprefix(stem)
+        target = target * np.float32(change.scale)
+        for other, share in change.others:
+            target += np.float32(share) * self.target("fu/" + (other + side if other + side in self.units else other))
+        x, y = change.middle
+        away = np.hypot(self.mean[:, 0] - (x if side == "Left" else -x), self.mean[:, 1] - y)
+        near = np.exp(-((away / change.radius) ** 2))
+        in_front = (self.masks["face"] > 0.5) & (self.masks["inside_mouth"] < 0.5)
+        return target + np.float32(change.push) * np.where(in_front & (near > 0.02), near, 0)[:, None].astype(
+            np.float32
+        )
 
     def _prepare_parts(self):
         solid = self.parts < LASHES

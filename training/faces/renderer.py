@@ -13,7 +13,7 @@ from training.faces.head import MAP_LEVELS, PIXELS_PER_UNIT, SKIN, Head
 from training.faces.identity import Identity
 from training.faces.scene import Scene
 
-RENDERER_VERSION = 4
+RENDERER_VERSION = 5
 """Grows whenever the same arguments give other pictures than before: caches of older pictures are then refused."""
 CAMERA_DISTANCE = 9.0
 """From the middle of the head to the camera, mesh units (0.9 m)."""

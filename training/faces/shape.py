@@ -11,11 +11,13 @@ LARGEST_DRAW, LARGEST_REGION = 1.8, 1.2
 """Bounds of the standard-normal draws: of each axis, and of their root mean square in each region of the head. A region
 in which many axes are far out at once is what makes an impossible skull or chin."""
 REGION_DEVIATION = {
-    "head": 0.16, "forehead": 0.24, "eyebrows": 0.40, "eyes": 0.32, "nose": 0.40,
-    "mouth": 0.36, "cheek": 0.42, "chin": 0.38, "ears": 0.28, "neck": 0.16,
+    "head": 0.16, "forehead": 0.24, "eyebrows": 0.40, "eyes": 0.32, "nose": 0.46,
+    "mouth": 0.36, "cheek": 0.42, "chin": 0.42, "ears": 0.28, "neck": 0.16,
 }  # fmt: skip
 SKULL_AXES = ("head-scale-vert", "head-angle", "head-scale-horiz", "forehead-scale-vert", "head-back-scale-depth")
 """Axes that give impossible skulls where they reach far: they get half the spread."""
+RESTING_AXES = ("eyebrows-angle", "mouth-angles", "mouth-lowerlip-ext", "mouth-upperlip-ext")
+"""Axes that make a face look angry, sad or content at rest: they get half the spread."""
 FIXED_AXES = ("head-trans", "neck-trans", "head-age")
 """Axes that move the head or repeat the age targets: never used. Matched as whole beginnings of a target's name."""
 
@@ -49,7 +51,8 @@ def sample_shape(rng: np.random.Generator, head: Head, male: bool, ancestry: np.
         stem = axis.name.split("/")[1]
         if stem.startswith(FIXED_AXES):
             continue
-        deviation = REGION_DEVIATION[axis.region] * SHAPE_SPREAD * (0.5 if stem.startswith(SKULL_AXES) else 1)
+        bounded = stem.startswith((*SKULL_AXES, *RESTING_AXES))
+        deviation = REGION_DEVIATION[axis.region] * SHAPE_SPREAD * (0.5 if bounded else 1)
         step = float(np.clip(draw * deviation, -0.8, 0.8))
         if "eye-scale" in stem:
             step = float(np.clip(step + (0.30 if stem.endswith("incr") else -0.30), -0.6, 0.85))

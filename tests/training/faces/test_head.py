@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from training.faces import build_head, load_head
-from training.faces.head import EYES, SKIN, TEETH
+from training.faces.head import EYES, SKIN, TEETH, UNIT_CHANGES
 from training.faces.shape import LARGEST_DRAW, LARGEST_REGION, REGION_DEVIATION, _bounded_draws
 
 
@@ -21,13 +21,34 @@ def test_the_packaged_head_has_the_parts_that_the_renderer_needs():
     assert head.mean[head.left_mouth_corner, 0] < -0.15 and head.mean[head.right_mouth_corner, 0] > 0.15
 
 
-def test_sparse_units_are_the_targets_of_the_file():
+def unit_offsets(head, name):
+    dense = np.zeros_like(head.vertices)
+    number = head.units.index(name)
+    rows = slice(head.unit_starts[number], head.unit_starts[number + 1])
+    dense[head.unit_vertices[rows]] = head.unit_offsets[rows]
+    return dense
+
+
+def test_sparse_units_are_the_targets_of_the_file_but_for_the_named_changes():
     head = load_head()
-    for number, name in enumerate(head.units):
-        dense = np.zeros_like(head.vertices)
-        rows = slice(head.unit_starts[number], head.unit_starts[number + 1])
-        dense[head.unit_vertices[rows]] = head.unit_offsets[rows]
-        assert np.array_equal(dense, head.target("fu/" + name))
+    changed = {name for name in head.units if not np.array_equal(unit_offsets(head, name), head.target("fu/" + name))}
+    assert changed == {stem + side for stem in UNIT_CHANGES for side in ("Left", "Right")}
+
+
+def test_a_raised_cheek_lifts_the_lower_lid_and_a_wrinkled_nose_the_upper_lip():
+    head = load_head()
+
+    def lift(name, middle):
+        near = np.hypot(head.mean[:, 0] - middle[0], head.mean[:, 1] - middle[1]) < 0.03
+        return unit_offsets(head, name)[near, 1].mean(), head.target("fu/" + name)[near, 1].mean()
+
+    for side, sign in (("Left", 1), ("Right", -1)):
+        lid, lid_before = lift("cheekSquint" + side, (sign * 0.3, 7.41))
+        lip, lip_before = lift("noseSneer" + side, (sign * 0.13, 6.9))
+        assert lid > lid_before + 0.01 and lip > lip_before + 0.01
+        corner = head.right_mouth_corner if sign > 0 else head.left_mouth_corner
+        press, smile = unit_offsets(head, "mouthPress" + side), head.target("fu/mouthPress" + side)
+        assert 0 <= press[corner, 1] < 0.5 * smile[corner, 1]
 
 
 def test_axes_use_every_detail_target_once():
