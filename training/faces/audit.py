@@ -51,6 +51,9 @@ class AuditConfig:
     variety: Literal["full", "plain"] = "full"
     """How much pictures vary: as in training, or frontal and in good light, as in a studio."""
 
+    one_recording: bool = False
+    """Show each person with the hair and clothes of one occasion, as photographs of one sitting do."""
+
     size_px: int = 192
     """Edge of the pictures, which show the whole head, as photographs do."""
 
@@ -76,9 +79,8 @@ def rendered(config: AuditConfig) -> Iterator[Picture]:
             scene = faces.scene(seed, recording, 0)
             scene = replace(scene, scale=scene.scale / STANDARD_CROP)
             head = load_head()
-            made = render(
-                head, sample_identity(head, seed, recording, variety), expression.units, scene, config.size_px
-            )
+            worn = 0 if config.one_recording else recording
+            made = render(head, sample_identity(head, seed, worn, variety), expression.units, scene, config.size_px)
             yield str(seed), label, made.image, made.units
 
 
@@ -177,11 +179,15 @@ def area_under_curve(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _correlations(units: np.ndarray, blendshapes: np.ndarray) -> dict[str, float]:
-    """Pearson's correlation of each face unit with the landmarker's blendshape of its name, where both vary."""
+    """Pearson's correlation of each face unit with the landmarker's blendshape of its name, where both vary.
+
+    The landmarker's cheek and nose blendshapes never leave 0: on 102 photographs, half of them smiling, none of
+    `cheekSquint` and `noseSneer` passes 0.0001, and `cheekPuff` not 0.001.
+    """
     correlations = {}
     for number, name in enumerate(UNITS):
         pair = np.stack([units[:, number], blendshapes[:, number]])
-        if np.isfinite(pair).all() and (pair.std(1) > 1e-6).all():
+        if np.isfinite(pair).all() and (pair.std(1) > 1e-3).all():
             correlations[name] = float(np.corrcoef(pair)[0, 1])
     return correlations
 
