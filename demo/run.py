@@ -27,6 +27,7 @@ from model_archives.build import STORE, build
 from model_archives.server import FIXED_PORTS, TorchServe, curl_lines, stop_on_sigterm
 from tergan_core import images, weights
 from tergan_core.align import align_face
+from tergan_core.engine import quickest
 from tergan_core.errors import TerganError
 from training.faces import PLAIN, FaceSet, peak_expression
 
@@ -113,7 +114,7 @@ def main() -> None:
 def run(model: str, out: Path) -> None:
     """All steps, in order."""
     with step("pack three archives (kept if up to date)"):
-        build(model)
+        build(model, engine=quickest())
     config = weights.describe(model)["model"]
     with step("render people, align the photograph"):
         faces = faces_to_show(config["image_size"])

@@ -2,12 +2,12 @@
 
 import argparse
 import sys
-import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 from model_archives import checksums
 from tergan_core import packing, weights
-from tergan_core.engine import ENGINES, EngineName, export
+from tergan_core.engine import ENGINES, EngineName, export, quickest
 from tergan_core.errors import TerganError
 
 STORE = Path(__file__).parent / "store"
@@ -15,11 +15,18 @@ STORE = Path(__file__).parent / "store"
 
 def build(source: str | Path = weights.SHIPPED, store: Path = STORE, engine: EngineName | None = None) -> list[Path]:
     """The archives of all tasks, with the engine that the source has or with another one; those that are right stay."""
-    with tempfile.TemporaryDirectory(prefix="tergan-engine-") as folder:
-        source = export(source, engine, folder) if engine else source
-        archives = [packing.pack(task, source, store, force=True) for task in packing.TASKS]
+    source = _with_engine(source, engine, store) if engine else source
+    archives = [packing.pack(task, source, store, force=True) for task in packing.TASKS]
     checksums.write(store)
     return archives
+
+
+def _with_engine(source: str | Path, engine: EngineName, store: Path) -> Path:
+    """The model folder with its compiled functions, which is kept in the store: compiling takes half a minute."""
+    folder = store / f".{engine}-{weights.describe(source)['sha256'][:12]}-torch-{version('torch')}"
+    if not (folder / "config.json").exists():  # it is written last
+        export(source, engine, folder)
+    return folder
 
 
 def main() -> None:
@@ -30,11 +37,15 @@ def main() -> None:
     )
     parser.add_argument("--store", type=Path, default=STORE, help="folder for the archives")
     parser.add_argument(
-        "--engine", choices=ENGINES, help="what runs the network; by default what the model folder names"
+        "--engine",
+        choices=ENGINES,
+        help=f"what runs the network; by default what the model folder names, else {quickest()}, the quickest here",
     )
     arguments = parser.parse_args()
     try:
-        print(*build(arguments.model, arguments.store, arguments.engine), sep="\n")
+        named = weights.describe(arguments.model).get("engine") is not None
+        engine = arguments.engine or (None if named else quickest())
+        print(*build(arguments.model, arguments.store, engine), sep="\n")
     except TerganError as error:
         sys.exit(f"{type(error).__name__}: {error}")
 

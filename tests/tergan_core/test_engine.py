@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tergan_core import FaceEditor, packing, weights
-from tergan_core.engine import ENGINES, TOLERANCE, CompiledEngine, export, load_engine
+from tergan_core.engine import ENGINES, TOLERANCE, CompiledEngine, export, load_engine, quickest
 from tergan_core.errors import ConfigError, EngineError, MissingExtraError, WeightsCorruptError
 
 NEEDS = {"onnx": ("onnxscript", "onnxruntime"), "openvino": ("onnxscript", "openvino")}
@@ -45,6 +45,17 @@ def test_onnx_gives_eagers_results_at_batch_sizes_it_was_not_made_with(onnx_fold
     assert isinstance(editor.engine, CompiledEngine)
     for count in (1, 5):
         same_as_eager(editor, tiny_editor, face_images[:count])
+
+
+def test_the_quickest_engine_is_onnx_where_it_can_run_and_eager_elsewhere(monkeypatch):
+    skip_unless_it_can_run("onnx")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert quickest() == "onnx"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxscript" else object())
+    assert quickest() == "eager"
+    monkeypatch.undo()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert quickest() == "eager"
 
 
 def test_openvino_runs_the_same_files(onnx_folder, tiny_editor, face_images, tmp_path):
