@@ -79,7 +79,7 @@ class Target:
     def __init__(self, server: TorchServe):
         self.server = server
         self.headers = {**server.headers, "Content-Type": "image/png"}
-        self.picture = _picture()
+        self.picture = picture()
         self.sent = 0
         self.server_errors: Counter[str] = Counter()
         self.last_answer = 0.0
@@ -264,7 +264,8 @@ def _mutations(target: Target, count: int, seed: int = 0) -> Iterator[tuple[byte
         yield content, {**target.headers, "Content-Type": draw.choice(types)}
 
 
-def _picture() -> bytes:
+def picture() -> bytes:
+    """A PNG file that is sound and of no face."""
     file = BytesIO()
     PIL.Image.effect_noise((64, 64), 60).convert("RGB").save(file, "png")
     return file.getvalue()
