@@ -97,6 +97,12 @@ class EngineError(TerganError, RuntimeError):
     code = "engine_error"
 
 
+class ServerError(TerganError, ConnectionError):
+    """A server cannot be reached, is busy, is too slow, or fails by itself."""
+
+    code = "server_error"
+
+
 class MissingExtraError(TerganError, ImportError):
     """An optional dependency is not installed; the message holds the exact pip line."""
 

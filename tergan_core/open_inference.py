@@ -149,7 +149,6 @@ def render(
     outputs: Mapping[str, np.ndarray],
     model_name: str,
     model_version: str,
-    parameters: Mapping[str, Any],
 ) -> tuple[bytes, int | None]:
     """The body that answers a request, and how many of its bytes are JSON if not all are.
 
@@ -172,8 +171,6 @@ def render(
         "model_version": model_version,
         "outputs": entries,
     }
-    if parameters:
-        value["parameters"] = dict(parameters)
     head = json.dumps(value).encode()
     return b"".join([head, *tail]), len(head) if tail else None
 

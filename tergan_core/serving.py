@@ -51,11 +51,11 @@ IMAGE_TYPES = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
 OUTPUTS: dict[str, tuple[str, ...]] = {
     "transfer": ("image", "image_pixels"),
     "edit": ("image", "image_pixels"),
-    "recognize": ("label", "probabilities", "units"),
+    "recognize": ("label", "expressions", "probabilities", "unit_names", "units"),
 }
 """The output tensors of each task: `image` BYTES `[n 1]` and `image_pixels` UINT8 `[n h w 3]`; `label` BYTES `[n 1]`,
-`probabilities` and `units` FP32 in the order of the model's configuration. A request that names none gets those that
-recognition has, or `image`."""
+`probabilities` FP32 `[n k]` of the `expressions` BYTES `[k]`, `units` FP32 `[n u]` of the `unit_names` BYTES `[u]`. A
+request that names none gets those that recognition has, or `image`."""
 
 MAX_TEXT = 200
 """Largest number of characters in a field that is not a picture."""
@@ -281,10 +281,7 @@ class Service:
             # The protocol's own clients show `error`, and nothing else.
             return _json_response(response.status, {**json.loads(response.body), "error": error_text(job.error)})
         outputs = self._outputs(job) if not job.error else {"error": np.array([[error_text(job.error)]], np.object_)}
-        config = self.editor.config
-        columns = {"probabilities": list(config.expressions), "units": list(config.units)}
-        names = columns if self.task == "recognize" else {}
-        body, length = open_inference.render(job.infer or InferRequest({}), outputs, self.task, self.version, names)
+        body, length = open_inference.render(job.infer or InferRequest({}), outputs, self.task, self.version)
         if length is None:
             return Response(200, "application/json", body)
         return Response(200, "application/octet-stream", body, {"Inference-Header-Content-Length": str(length)})
@@ -294,6 +291,8 @@ class Service:
         if self.task == "recognize":
             values = {
                 "label": lambda: np.array([[result.label] for result in job.results], np.object_),
+                "expressions": lambda: np.array(self.editor.config.expressions, np.object_),
+                "unit_names": lambda: np.array(self.editor.config.units, np.object_),
                 "probabilities": lambda: _floats([list(result.probabilities.values()) for result in job.results]),
                 "units": lambda: _floats([list(result.units.values()) for result in job.results]),
             }

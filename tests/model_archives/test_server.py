@@ -26,6 +26,8 @@ from tritonclient.grpc import service_pb2
 from model_archives import build
 from model_archives.server import FOLDER, TorchServe, curl_lines
 from tergan_core import weights
+from tergan_core.client import Client
+from tergan_core.errors import IntensityError, ServerError, UnknownExpressionError
 from tergan_core.pipeline import FaceEditor
 
 pytestmark = pytest.mark.server
@@ -328,6 +330,26 @@ def test_tritonclient_infers_over_http_and_shows_our_errors(server, editor):
     with pytest.raises(tritonclient.utils.InferenceServerException, match=r"\[invalid_image\]"):
         infer(image=b"text", expression=b"fear")
     client.close()
+
+
+@pytest.mark.parametrize(("protocol", "port"), [("torchserve", 0), ("kserve-http", 0), ("kserve-grpc", 3)])
+def test_the_client_gives_the_local_editors_results_by_every_protocol(protocol, port, server, editor):
+    token = server.headers["Authorization"].removeprefix("Bearer ")
+    with Client(f"http://127.0.0.1:{server.ports[port]}", protocol, token=token) as client:
+        good, bad = client.edit([png(), png(1)], ["happiness", "joy"], 0.5, errors="return")
+        assert np.array_equal(good.image, editor.edit(png(), "happiness", 0.5).image)
+        assert isinstance(bad, UnknownExpressionError) and "'joy'" in str(bad)
+        moved = client.transfer(identity=png(), expression=png(1))
+        assert np.array_equal(moved.image, editor.transfer(identity=png(), expression=png(1)).image)
+        found, known = client.recognize(png()), editor.recognize(png())
+        assert found.label == known.label
+        assert found.probabilities == pytest.approx(known.probabilities, abs=1e-5)
+        assert found.units == pytest.approx(known.units, abs=1e-4)
+        with pytest.raises(IntensityError):
+            client.edit(png(), "happiness", 9.0)
+    with Client(f"http://127.0.0.1:{server.ports[port]}", protocol, token="wrong") as stranger:
+        with pytest.raises(ServerError):
+            stranger.recognize(png())
 
 
 def group_of(process):

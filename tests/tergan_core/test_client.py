@@ -1,16 +1,31 @@
 """The client against a server in this process that answers with `serving`: the local editor is the oracle."""
 
+import asyncio
+import email
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 
-from tergan_core.client import Client
-from tergan_core.errors import InvalidImageError, UnknownExpressionError
+from tergan_core.client import AsyncClient, Client
+from tergan_core.errors import InvalidImageError, InvalidRequestError, ServerError, UnknownExpressionError
+from tergan_core.results import Recognition
 from tergan_core.serving import FIELDS, Service, request_from_row
 
-pytest.importorskip("aiohttp")
+pytest.importorskip("tritonclient")
+
+
+def multipart(content_type, body):
+    """The row that TorchServe's frontend makes of a body."""
+    if not (content_type or "").startswith("multipart/"):
+        return {"body": body}
+    message = email.message_from_bytes(f"Content-Type: {content_type}\r\n\r\n".encode() + body)
+    return {
+        part.get_param("name", header="content-disposition"): part.get_payload(decode=True)
+        for part in message.get_payload()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +40,12 @@ def server(tiny_editor):
             body = self.rfile.read(int(self.headers["Content-Length"]))
             task = next(part for part in self.path.split("/") if part in services)
             with lock:
-                (response,) = services[task].handle([request_from_row({"body": body}, dict(self.headers))])
+                row = multipart(self.headers["Content-Type"], body)
+                (response,) = services[task].handle([request_from_row(row, dict(self.headers))])
                 status, Handler.busy = (503, Handler.busy - 1) if Handler.busy else (response.status, 0)
             self.send_response(status)
-            self.send_header("Content-Length", str(len(response.body)))
+            for name, value in {**response.headers, "Content-Length": str(len(response.body))}.items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(response.body)
 
@@ -44,7 +61,8 @@ def server(tiny_editor):
 
 @pytest.fixture(params=["torchserve", "kserve-http"])
 def client(server, request):
-    return Client(f"http://127.0.0.1:{server.server_port}", request.param)
+    with Client(f"http://127.0.0.1:{server.server_port}", request.param) as client:
+        yield client
 
 
 def test_results_equal_the_local_editors(client, tiny_editor, face_images):
@@ -70,3 +88,47 @@ def test_a_busy_server_is_asked_again(client, server, face_images):
     server.handler.busy = 2
     assert client.recognize(face_images[0]).label
     assert server.handler.busy == 0
+
+
+def test_a_server_that_stays_busy_is_a_server_error_of_its_item_alone(server, face_images):
+    with Client(f"http://127.0.0.1:{server.server_port}", retries=0) as client:
+        server.handler.busy = 1
+        results = client.recognize(face_images[:2], errors="return")
+    (failure,) = (result for result in results if isinstance(result, ServerError))
+    assert "503" in str(failure) and any(isinstance(result, Recognition) for result in results)
+
+
+@pytest.mark.parametrize("protocol", ["torchserve", "kserve-http", "kserve-grpc"])
+def test_nobody_at_the_address_is_said_after_the_retries(protocol, face_images):
+    with Client("http://127.0.0.1:9", protocol, retries=1) as client, pytest.raises(ServerError, match=r"127\.0\.0\.1"):
+        client.recognize(face_images[0])
+
+
+def test_a_silent_server_is_given_up_after_the_time_out(face_images):
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as silent:  # it accepts, and never answers
+        with Client(f"http://127.0.0.1:{silent.server_port}", timeout_s=0.2) as client:
+            began = time.perf_counter()
+            with pytest.raises(ServerError, match=r"within 0\.2 s"):
+                client.recognize(face_images[0])
+            assert time.perf_counter() - began < 2
+
+
+def test_the_client_works_inside_a_running_event_loop(client, face_images):
+    async def notebook():
+        return client.recognize(face_images[0])
+
+    assert asyncio.run(notebook()).label
+
+
+def test_the_asynchronous_client_asks_for_all_items_at_once(server, face_images):
+    async def ask():
+        async with AsyncClient(f"http://127.0.0.1:{server.server_port}") as client:
+            return await asyncio.gather(client.recognize(face_images), client.edit(face_images[0], "fear"))
+
+    found, drawn = asyncio.run(ask())
+    assert len(found) == len(face_images) and drawn.to == "fear"
+
+
+def test_an_unknown_protocol_is_named():
+    with pytest.raises(InvalidRequestError, match="kserve-grpc"):
+        Client("http://127.0.0.1", "soap")

@@ -233,6 +233,7 @@ def test_every_error_that_a_client_can_cause_has_a_status(subclass):
         "missing_extra",
         "missing_library",
         "engine_error",
+        "server_error",
     }
     assert subclass.code in ours | {"invalid_code"} | set(ERRORS)
 
