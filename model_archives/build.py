@@ -1,4 +1,7 @@
-"""Builds the three archives into `model_archives/store/`: `python -m model_archives.build [--model NAME_OR_FOLDER]`."""
+"""Builds the three archives into `model_archives/store/`: `python -m model_archives.build [--model NAME_OR_FOLDER]`.
+
+With `--triton OUT` it writes a Triton model repository in their place.
+"""
 
 import argparse
 import sys
@@ -41,11 +44,18 @@ def main() -> None:
         choices=ENGINES,
         help=f"what runs the network; by default what the model folder names, else {quickest()}, the quickest here",
     )
+    parser.add_argument(
+        "--triton", type=Path, metavar="OUT", help="write a Triton model repository in place of archives"
+    )
     arguments = parser.parse_args()
     try:
         named = weights.describe(arguments.model).get("engine") is not None
         engine = arguments.engine or (None if named else quickest())
-        print(*build(arguments.model, arguments.store, engine), sep="\n")
+        if arguments.triton:
+            source = _with_engine(arguments.model, engine, arguments.store) if engine else arguments.model
+            print(*packing.triton_repository(source, arguments.triton), sep="\n")
+        else:
+            print(*build(arguments.model, arguments.store, engine), sep="\n")
     except TerganError as error:
         sys.exit(f"{type(error).__name__}: {error}")
 

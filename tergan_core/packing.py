@@ -1,4 +1,5 @@
-"""Model archives: a model folder, a handler and its settings as one `.mar` file for TorchServe."""
+"""Model archives: a model folder, a handler and its settings as one `.mar` file for TorchServe, or as a folder of a
+Triton model repository."""
 
 import importlib.util
 import json
@@ -12,6 +13,8 @@ from pathlib import Path
 
 from . import weights
 from .errors import ConfigError, MissingExtraError, close_names
+from .open_inference import MAX_ITEMS
+from .serving import FIELDS, OUTPUTS
 
 TASKS = ("transfer", "edit", "recognize")
 
@@ -60,6 +63,59 @@ def pack(task: str, source: str | Path = weights.SHIPPED, out: str | Path = ".",
             shutil.copyfile(packed, partial)
             partial.replace(archive)
     return archive
+
+
+def triton_repository(source: str | Path, out: str | Path) -> list[Path]:
+    """Writes a model repository for Triton's python backend, with one model per task, and returns their folders.
+
+    Triton's interpreter needs tergan-core as well. Models are of version 1, as Triton counts; the model folder inside
+    has its own. Generated faces come as `image` alone.
+
+    Args:
+        source: the model, as `weights.load` takes it; one that `engine.export` made brings its engine.
+        out: the repository; made if absent. Models of ours that are there are replaced.
+
+    Raises:
+        WeightsNotFoundError, WeightsCorruptError: as `weights.load`.
+    """
+    weights.load(source)
+    folders = []
+    for task in TASKS:
+        folder = Path(out) / task
+        partial = folder.with_name(f".{task}.{os.getpid()}")
+        (partial / "1" / "model").mkdir(parents=True)
+        shutil.copyfile(_HANDLERS / "triton_model.py", partial / "1" / "model.py")
+        for path in weights.files(weights.locate(source)):
+            shutil.copyfile(path, partial / "1" / "model" / path.name)
+        (partial / "config.pbtxt").write_text(_triton_config(task), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+        folders.append(folder)
+    return folders
+
+
+def _triton_config(task: str) -> str:
+    """Triton's description of a task. All inputs are optional for Triton; `serving` says which are missing."""
+    kinds = {"picture": ("BYTES", "1"), "text": ("BYTES", "1"), "number": ("FP32", "1")}
+    inputs = {name: kinds[kind] for name, kind in FIELDS[task].items()}
+    inputs |= {f"{name}_pixels": ("UINT8", "-1, -1, 3") for name, kind in FIELDS[task].items() if kind == "picture"}
+    inputs["accept"] = ("BYTES", "1")
+    outputs = {name: ("FP32" if name in ("probabilities", "units") else "BYTES", "-1") for name in OUTPUTS[task]}
+    outputs.pop("image_pixels", None)  # Triton asks for every output when a client names none
+
+    def entries(tensors: dict[str, tuple[str, str]], more: str = "") -> str:
+        kind = {"BYTES": "TYPE_STRING"}
+        return ",\n".join(
+            f'  {{ name: "{name}" data_type: {kind.get(datatype, f"TYPE_{datatype}")} dims: [ {dims} ]{more} }}'
+            for name, (datatype, dims) in tensors.items()
+        )
+
+    return (
+        f'name: "{task}"\nbackend: "python"\nmax_batch_size: {MAX_ITEMS}\n'
+        f"input [\n{entries(inputs, ' optional: true')}\n]\noutput [\n{entries(outputs)}\n]\n"
+        "dynamic_batching { preferred_batch_size: [ 8 ] max_queue_delay_microseconds: 1000 }\n"
+        "instance_group [ { kind: KIND_AUTO count: 1 } ]\n"
+    )
 
 
 def _archive_folder(task: str, model: Path, version: str, work: Path) -> Path:

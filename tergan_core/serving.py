@@ -54,7 +54,7 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "recognize": ("label", "expressions", "probabilities", "unit_names", "units"),
 }
 """The output tensors of each task: `image` BYTES `[n 1]` and `image_pixels` UINT8 `[n h w 3]`; `label` BYTES `[n 1]`,
-`probabilities` FP32 `[n k]` of the `expressions` BYTES `[k]`, `units` FP32 `[n u]` of the `unit_names` BYTES `[u]`. A
+`probabilities` FP32 of the `expressions` BYTES `[n k]`, `units` FP32 of the `unit_names` BYTES `[n u]`. A
 request that names none gets those that recognition has, or `image`."""
 
 MAX_TEXT = 200
@@ -291,8 +291,8 @@ class Service:
         if self.task == "recognize":
             values = {
                 "label": lambda: np.array([[result.label] for result in job.results], np.object_),
-                "expressions": lambda: np.array(self.editor.config.expressions, np.object_),
-                "unit_names": lambda: np.array(self.editor.config.units, np.object_),
+                "expressions": lambda: np.array([list(result.probabilities) for result in job.results], np.object_),
+                "unit_names": lambda: np.array([list(result.units) for result in job.results], np.object_),
                 "probabilities": lambda: _floats([list(result.probabilities.values()) for result in job.results]),
                 "units": lambda: _floats([list(result.units.values()) for result in job.results]),
             }

@@ -41,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pipeline": BELOW_MODEL | {"model", "weights", "engine"},
     "detect": {"errors"},
     "photo": BELOW_MODEL | {"model", "weights", "pipeline", "detect"},
-    "packing": {"errors", "config", "weights"},
+    "packing": {"errors", "config", "weights", "open_inference", "serving"},
     "open_inference": {"errors"},
     "serving": BELOW_MODEL | {"model", "weights", "pipeline", "open_inference"},
     "provenance": {"errors"},
