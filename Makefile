@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint bench clean
+.PHONY: help demo serve test lint bench audit clean
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ lint: $(VENV)/stamp  ## style and types
 bench: $(VENV)/stamp  ## measure everything into benchmarks/results/ and print the tables
 	$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[bench,onnx,openvino]'
 	$(RUN) -m benchmarks.report --run
+
+audit: $(VENV)/stamp  ## look all installed packages up in the advisories of PyPI; needs the network
+	$(RUN) -m pip_audit --local --skip-editable --strict
 
 clean:  ## remove what the other targets made, the environment included
 	rm -rf $(VENV) model_archives/store demo/result.png demo/inputs dist build

@@ -107,7 +107,8 @@ class TorchServe:
 
     def _start(self) -> None:
         config = self.folder / "config.properties"
-        config.write_text(_with_ports((FOLDER / config.name).read_text(), self.ports))
+        settings = _with_ports((FOLDER / config.name).read_text(), self.ports)
+        config.write_text(settings.replace("=model_archives/", f"={FOLDER}/"))
         command = [sys.executable, "-c", "from ts.model_server import start; start()", "--start", "--foreground"]
         command += ["--model-store", str(self.store), "--ts-config", str(config), "--no-config-snapshots"]
         command += ["--log-config", str(FOLDER / "log4j2.xml")]

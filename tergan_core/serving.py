@@ -9,10 +9,12 @@ import binascii
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +45,10 @@ FIELDS: dict[str, dict[str, str]] = {
     "edit": {"image": "picture", "expression": "text", "intensity": "number"},
     "recognize": {"image": "picture"},
 }
-"""The fields of each task and their kinds. All but `intensity` are required."""
+"""The fields of each task and their kinds. All but those in `OPTIONAL` are required."""
+
+OPTIONAL: dict[str, Any] = {"intensity": 1.0}
+"""What fields are that a request leaves out."""
 
 IMAGE_TYPES = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
 """Media types that a generated face can be asked for in, and their names in `images.encode`."""
@@ -72,7 +77,16 @@ ERRORS: dict[str, tuple[int, str | None, str]] = {
 }
 """What a client is told by error code: the HTTP status, the field if the code implies one, the hint."""
 
-_OPTION_HEADERS = {"x-expression": "expression", "x-intensity": "intensity"}
+STAGES = ("decode", "forward", "encode")
+"""What happens to a batch, in order."""
+
+Observe = Callable[..., None]
+"""Takes what `Service.handle` counts: `observe("requests", 2)`, `observe("errors", 1, code="no_face")`,
+`observe("faces", 2)` for the faces that came to the network, and `observe("decode_ms", 3.1)` for each of `STAGES`."""
+
+OPTION_HEADERS = {"x-expression": "expression", "x-intensity": "intensity"}
+"""Headers that a picture sent as the body brings its options in, and the options' names."""
+
 _RAW_TYPES = re.compile(r"image/.+|application/octet-stream|")
 _DATA_URL = re.compile(r"data:[^,]*;base64,")
 _log = logging.getLogger(__name__)
@@ -134,7 +148,7 @@ def request_from_row(row: Mapping[str, Any], headers: Mapping[str, Any]) -> Requ
             frontend sends those alone.
     """
     found = {name.lower(): value for name, value in headers.items() if isinstance(value, str)}
-    options = {field: found[header] for header, field in _OPTION_HEADERS.items() if header in found}
+    options = {field: found[header] for header, field in OPTION_HEADERS.items() if header in found}
     length = found.get(HEADER_LENGTH)
     content_type = found.get("content-type", "")
     tensors = length is not None or ((_is_json(content_type) or not content_type) and _has_inputs(row.get("body")))
@@ -178,11 +192,32 @@ class Service:
             torch.set_num_threads(threads)
         return cls(FaceEditor.load(str(folder), device=device), task, describe(locate(folder))["version"])
 
-    def handle(self, requests: Sequence[Request]) -> list[Response]:
-        """One response for each request, in order. A bad request gets its error and leaves the others alone."""
+    def handle(self, requests: Sequence[Request], observe: Observe | None = None) -> list[Response]:
+        """One response for each request, in order. A bad request gets its error and leaves the others alone.
+
+        Args:
+            requests: what came in.
+            observe: is told what was counted and how long each stage took, once for the whole batch.
+        """
+        times = [time.perf_counter()]
         jobs = [self._job(request) for request in requests]
+        times.append(time.perf_counter())
         self._work(jobs)
-        return [self._answer(request, job) for request, job in zip(requests, jobs, strict=True)]
+        times.append(time.perf_counter())
+        responses = [self._answer(request, job) for request, job in zip(requests, jobs, strict=True)]
+        times.append(time.perf_counter())
+        if observe:
+            self._report(jobs, times, observe)
+        return responses
+
+    def _report(self, jobs: list[_Job], times: list[float], observe: Observe) -> None:
+        pictures = [name for name, kind in FIELDS[self.task].items() if kind == "picture"]
+        observe("requests", len(jobs))
+        observe("faces", sum(len(job.calls) for job in jobs) * len(pictures))
+        for code, count in Counter(error_code(job.error) for job in jobs if job.error).items():
+            observe("errors", count, code=code)
+        for stage, (start, end) in zip(STAGES, pairwise(times), strict=True):
+            observe(f"{stage}_ms", 1000 * (end - start))
 
     def infer(self, requests: Sequence[InferRequest], accept: str = "*/*") -> list[dict[str, np.ndarray] | Exception]:
         """The output tensors of each request of the Open Inference Protocol, or its error."""
@@ -240,13 +275,13 @@ class Service:
                 raise _at(
                     shown, InvalidRequestError(f"{self.task} has no field {shown!r}. {close_names(shown, kinds)}")
                 )
-        decoded: Fields = {"intensity": 1.0}
+        decoded: Fields = dict(OPTIONAL)
         for name, kind in kinds.items():
             try:
                 if name in raw:
                     decoded[name] = {"picture": self._picture, "text": _text, "number": _number}[kind](name, raw[name])
-                elif name != "intensity":
-                    required = ", ".join(field for field in kinds if field != "intensity")
+                elif name not in OPTIONAL:
+                    required = ", ".join(field for field in kinds if field not in OPTIONAL)
                     raise MissingFieldError(f"the field {name!r} is missing; {self.task} needs: {required}")
             except TerganError as error:
                 raise _at(name, error) from None
@@ -315,13 +350,18 @@ class Service:
 def error_response(error: Exception) -> Response:
     """The JSON answer `{code, message, field, hint}` with the status that belongs to the error's code."""
     if not isinstance(error, TerganError):
-        body = {"code": "internal_error", "message": "the server failed on this request", "field": None}
+        body = {"code": error_code(error), "message": "the server failed on this request", "field": None}
         return _json_response(500, {**body, "hint": "This is our fault; the server's log says more."})
     status, field, hint = ERRORS.get(error.code, (422, None, "See the message."))
     field = getattr(error, "field", field)
     # The editor names the argument and the place in the batch; the client knows its own field.
     message = re.sub(r"^\w+\[\d+\]", lambda _: field or "the request", str(error))
     return _json_response(status, {"code": error.code, "message": message, "field": field, "hint": hint})
+
+
+def error_code(error: Exception) -> str:
+    """The code that a client sees."""
+    return error.code if isinstance(error, TerganError) else "internal_error"
 
 
 def error_text(error: Exception) -> str:

@@ -37,4 +37,5 @@ def test_the_wheel_holds_the_whole_package_and_its_weights(names):
 def test_the_wheel_holds_what_packing_needs(names):
     tasks = ("transfer", "edit", "recognize")
     needed = {f"handlers/{task}_handler.py" for task in tasks} | {f"{task}.yaml" for task in tasks}
-    assert {f"tergan_core/archive/{name}" for name in needed | {"config.properties", "log4j2.xml"}} <= names
+    settings = {"config.properties", "log4j2.xml", "metrics.yaml", "openapi.json"}
+    assert {f"tergan_core/archive/{name}" for name in needed | settings} <= names

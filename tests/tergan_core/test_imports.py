@@ -44,6 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "packing": {"errors", "config", "weights", "open_inference", "serving"},
     "open_inference": {"errors"},
     "serving": BELOW_MODEL | {"model", "weights", "pipeline", "open_inference"},
+    "torchserve": {"serving"},
     "provenance": {"errors"},
     "client": {"errors", "images", "results"},
     "cli": BELOW_MODEL | {"model", "weights", "pipeline", "packing", "serving", "photo", "engine", "provenance"},

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import struct
+import time
 import zlib
 
 import numpy as np
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from tergan_core.errors import TerganError, UnsupportedMediaTypeError
 from tergan_core.pipeline import FaceEditor
-from tergan_core.serving import ERRORS, FIELDS, Request, Service, choose_media_type, request_from_row
+from tergan_core.serving import ERRORS, FIELDS, STAGES, Request, Service, choose_media_type, request_from_row
 
 
 def png(seed=0, size=(70, 60), format="png"):
@@ -204,6 +205,27 @@ def test_one_raw_picture_is_not_enough_for_a_transfer(services):
 def test_an_accept_header_that_nothing_fits_is_unsupported(services):
     assert error(answer(services["edit"], GOOD["edit"], "text/html"))[0] == 415
     assert error(answer(services["recognize"], GOOD["recognize"], "image/png"))[0] == 415
+
+
+def test_a_batch_is_counted_and_its_stages_add_up_to_its_time(services):
+    seen = {}
+
+    def observe(name, value, code=""):
+        assert (name, code) not in seen
+        seen[name, code] = value
+
+    requests = [Request(GOOD["transfer"]), Request({**GOOD["transfer"], "identity": b"x"}), Request({})]
+    start = time.perf_counter()
+    services["transfer"].handle(requests, observe)
+    total_ms = 1000 * (time.perf_counter() - start)
+    stages = [seen.pop((f"{stage}_ms", "")) for stage in STAGES]
+    assert all(stage > 0 for stage in stages) and 0.5 * total_ms < sum(stages) <= total_ms
+    assert seen == {
+        ("requests", ""): 3,
+        ("faces", ""): 2,
+        ("errors", "invalid_image"): 1,
+        ("errors", "missing_field"): 1,
+    }
 
 
 def test_messages_name_the_field_and_not_the_place_in_the_batch(services):
