@@ -134,6 +134,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="file of the row; by default named after date, commit and device")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="tergan-soak-"))
+    settings = {"minutes": arguments.minutes, "requests_per_s": arguments.rate}
+    # Made now, so that it names the commit that runs, whatever happens to the clone meanwhile.
+    row = rows.row("soak", {"scenario": f"{arguments.minutes:g} minutes"}, {}, settings, "cpu")
     try:
         build.build(store=folder)
         with TorchServe(folder) as server:
@@ -141,8 +144,7 @@ def main() -> None:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     figures = result["figures"]
-    settings = {"minutes": arguments.minutes, "requests_per_s": arguments.rate}
-    row = rows.row("soak", {"scenario": f"{arguments.minutes:g} minutes"}, figures, settings, "cpu")
+    row["figures"] = {name: float(f"{value:.5g}") for name, value in figures.items()}
     memory = [[round(seconds), mib] for seconds, mib in result["memory"]]
     print(rows.write([{**row, "statuses": result["counts"], "memory": memory}], arguments.out), file=sys.stderr)
     print("\n".join(f"{name}: {value:.6g}" for name, value in figures.items()))
