@@ -4,14 +4,21 @@ import base64
 import io
 import json
 import os
+import re
+import shutil
+import signal
+import socket
 import struct
 import subprocess
 import sys
+import time
 import urllib.error
+import urllib.parse
 import urllib.request
 import uuid
 import zipfile
 import zlib
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -23,21 +30,23 @@ import tritonclient.http
 import tritonclient.utils
 from tritonclient.grpc import service_pb2
 
-from model_archives import build
+from model_archives import build, openapi
 from model_archives.server import FOLDER, TorchServe, curl_lines
 from tergan_core import weights
 from tergan_core.client import Client
 from tergan_core.errors import IntensityError, ServerError, UnknownExpressionError
 from tergan_core.pipeline import FaceEditor
+from tergan_core.serving import STAGES
 
 pytestmark = pytest.mark.server
 
 
 @pytest.fixture(scope="module")
 def server(tiny_folder, tmp_path_factory):
+    """With the model API on, which leaves more to attack than the settings that we ship."""
     store = tmp_path_factory.mktemp("store")
     build.build(tiny_folder, store)
-    with TorchServe(store) as running:
+    with TorchServe(store, model_api=True) as running:
         yield running
 
 
@@ -181,11 +190,150 @@ def test_nothing_is_answered_without_the_token(server):
     assert server.key_file.stat().st_mode & 0o077 == 0
 
 
-def test_no_url_can_be_registered_or_fetched(server, tmp_path):
-    for path in ("models", "workflows"):
-        for url in ("http://127.0.0.1:9/x.mar", f"file://{tmp_path}/x.mar"):
-            request_url = f"{server.management_url}/{path}?url={url}"
-            assert send(request_url, b"", **server.management_headers)[0] in (404, 405)
+URLS = [
+    "{web}/x.mar",
+    "{web}/../x.mar",
+    "{web}/%2e%2e/x.mar",
+    "HTTP{web_rest}/x.mar",
+    "file://{folder}/x.mar",
+    "file://{store}/../{folder_name}/x.mar",
+    "FILE://{folder}/x.mar",
+    "file:{folder}/x.mar",
+    "{folder}/x.mar",
+    "../{folder_name}/x.mar",
+    "{store}/../{folder_name}/x.mar",
+    "s3://bucket/x.mar",
+    "ftp://127.0.0.1/x.mar",
+]
+
+
+@pytest.mark.parametrize("kind", ["models", "workflows"])
+def test_no_archive_comes_from_outside_the_store(server, tiny_folder, kind):
+    """CVE-2023-43654, CVE-2024-35198 and the workflows: no connection is made and no file is copied."""
+    folder = server.store.parent / "outside"
+    folder.mkdir(exist_ok=True)
+    shutil.copyfile(server.store / "edit.mar", folder / "x.mar")
+    before = sorted(path.name for path in server.store.iterdir())
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        web = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        places = {"web": web, "web_rest": web[4:], "folder": folder, "folder_name": folder.name, "store": server.store}
+        for pattern in URLS:
+            url = urllib.parse.quote(pattern.format(**places), safe="")
+            request_url = f"{server.management_url}/{kind}?url={url}"
+            assert send(request_url, b"", **server.management_headers)[0] in (400, 404), pattern
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+    assert sorted(path.name for path in server.store.iterdir()) == before
+    assert set(listed_models(server)) == {"transfer", "edit", "recognize"}
+
+
+def listed_models(server):
+    body = send(f"{server.management_url}/models", **server.management_headers)[2]
+    return [model["modelName"] for model in json.loads(body)["models"]]
+
+
+def test_a_body_over_the_limit_is_refused_by_its_length_alone(server):
+    with socket.create_connection(("127.0.0.1", server.ports[0]), timeout=20) as connection:
+        head = (
+            f"POST /predictions/recognize HTTP/1.1\r\nHost: x\r\nAuthorization: {server.headers['Authorization']}\r\n"
+        )
+        connection.sendall(f"{head}Content-Type: image/png\r\nContent-Length: {2**25 + 1}\r\n\r\n".encode())
+        assert connection.recv(4096).startswith(b"HTTP/1.1 413")
+
+
+def test_a_full_queue_answers_503_and_the_rest_is_answered_when_the_worker_goes_on(server):
+    """100 wait and a batch of 8 is with the worker, which is stopped."""
+    before = samples(server)
+    pids = worker_processes(server)
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor(140) as pool:
+            answers = [pool.submit(ask, server, "recognize", {"image": b"text"}) for _ in range(140)]
+            deadline = time.monotonic() + 20
+            while sum(answer.done() for answer in answers) < 30 and time.monotonic() < deadline:
+                time.sleep(0.05)
+            refused = sum(answer.done() for answer in answers)
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+            statuses = Counter(answer.result()[0] for answer in answers)
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+    assert statuses[503] >= refused >= 30
+    assert statuses == {503: statuses[503], 422: 140 - statuses[503]} and statuses[422] >= 100
+    assert worker_processes(server) == pids
+    task = (("code", "invalid_image"), ("task", "recognize"))
+    key = "tergan_errors_total", task
+    wait_until(lambda: samples(server)[key] - before.get(key, 0) == statuses[422])
+
+
+def samples(server):
+    """The metrics port's figures: {(name, labels without the host): value}."""
+    found = {}
+    for line in send(f"{server.metrics_url}/metrics")[2].decode().splitlines():
+        if match := re.fullmatch(r"(\w+)\{(.*)\} (\S+)", line):
+            labels = sorted(pair for pair in re.findall(r'(\w+)="([^"]*)"', match[2]) if pair[0].lower() != "hostname")
+            found[match[1], tuple(labels)] = float(match[3])
+    return found
+
+
+def test_the_metrics_port_counts_requests_faces_errors_and_times(server):
+    before = samples(server)
+    ask(server, "transfer", {"identity": png(1), "expression": png(2)})
+    ask(server, "transfer", {"identity": png(1), "expression": b"text"})
+    ask(server, "edit", {"image": png(1), "expression": "joy"})
+
+    def rise(name, **labels):
+        key = name, tuple(sorted(labels.items()))
+        return after.get(key, 0) - before.get(key, 0)
+
+    wait_until(lambda: ("tergan_errors_total", (("code", "unknown_expression"), ("task", "edit"))) in samples(server))
+    after = samples(server)
+    assert rise("tergan_requests_total", task="transfer") == 2
+    assert rise("tergan_requests_total", task="edit") == 1
+    assert rise("tergan_faces_total", task="transfer") == 2
+    assert rise("tergan_errors_total", task="transfer", code="invalid_image") == 1
+    stages = [rise(f"tergan_{stage}_ms_total", task="transfer") for stage in STAGES]
+    assert all(0 < stage < 20_000 for stage in stages)
+    # The frontend's own clock goes around the worker's.
+    model = {"model_name": "transfer", "model_version": "default"}
+    assert sum(stages) <= rise("ts_inference_latency_microseconds", **model) / 1000
+    assert rise("ts_queue_latency_microseconds", **model) > 0
+
+
+def wait_until(holds, timeout_s=10):
+    """Workers' metrics come to the frontend through a pipe, a moment after the answer."""
+    deadline = time.monotonic() + timeout_s
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert holds()
+
+
+def test_the_description_holds_on_the_server(server, tmp_path):
+    """Bounded; docs/serving.md tells how to run it at length."""
+    command = [sys.executable, "-m", "schemathesis.cli", "run", str(openapi.PATH), "--url", server.url]
+    command += ["--header", f"Authorization: {server.headers['Authorization']}", "--max-time", "10", "--seed", "0"]
+    command += ["--phases", "coverage,fuzzing", "--max-examples", "5", "--generation-database", "none", "--checks"]
+    command += ["not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_what_torchserve_itself_answers_with_500_is_known(server):
+    """Its form parser fails before a worker is asked. deploy/nginx.conf keeps these from it."""
+    url = f"{server.url}/predictions/recognize"
+    form = send(url, png(), Content_Type="application/x-www-form-urlencoded", **server.headers)
+    nameless = b"--x\r\nContent-Disposition: form-data; filename=q\r\n\r\nfoo\r\n--x--"
+    part = send(url, nameless, Content_Type="multipart/form-data; boundary=x", **server.headers)
+    for status, _, body in (form, part):
+        assert status == 500 and json.loads(body)["type"] == "ErrorDataDecoderException"
+    # A body without a type is no such case.
+    request = urllib.request.Request(url, data=png(), headers=server.headers)
+    request.add_unredirected_header("Content-Type", "")
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        assert answer.status == 200
 
 
 def test_everything_listens_on_loopback_only(server):
@@ -210,6 +358,8 @@ def test_a_stopped_server_leaves_no_process_and_no_file(tiny_folder, tmp_path):
     build.packing.pack("recognize", tiny_folder, tmp_path)
     with TorchServe(tmp_path) as running:
         assert ask(running, "recognize", {"image": png()})[0] == 200
+        url = f"{running.management_url}/models?url=recognize.mar"
+        assert send(url, b"", **running.management_headers)[0] == 405, "the model API is off by default"
         assert any(group_of(process) == running.process.pid for process in psutil.process_iter())
     assert not running.folder.exists()
     left = [process for process in psutil.process_iter() if group_of(process) == running.process.pid]
@@ -311,6 +461,36 @@ def test_the_open_inference_protocol_works_over_grpc_and_nothing_kills_a_worker(
     drawn = np.asarray(PIL.Image.open(io.BytesIO(base64.b64decode(picture))))
     assert np.array_equal(drawn, editor.edit(png(), "happiness", 0.5).image)
     assert worker_processes(server) == before and len(before) == 3
+
+
+def protobuf(number, data):
+    """A length-delimited field of a message, as protobuf writes it."""
+    length = len(data)
+    size = bytearray()
+    while length > 127:
+        size.append(length & 127 | 128)
+        length >>= 7
+    return bytes([number << 3 | 2, *size, length]) + data
+
+
+def test_grpc_predictions_answers_as_http_does(server, editor):
+    """inference.proto of TorchServe: model_name is 1, the map `input` 3, of key 1 and value 2; `prediction` is 1."""
+
+    def predict(channel, metadata, **fields):
+        entries = [protobuf(3, protobuf(1, name.encode()) + protobuf(2, value)) for name, value in fields.items()]
+        call = channel.unary_unary("/org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions")
+        return call(protobuf(1, b"edit") + b"".join(entries), timeout=30, metadata=metadata)
+
+    metadata = [("protocol", "gRPC"), ("session_id", "1"), ("authorization", server.headers["Authorization"])]
+    with grpc.insecure_channel(f"127.0.0.1:{server.ports[3]}") as channel:
+        answer = predict(channel, metadata, image=png(), expression=b"happiness", intensity=b"0.5")
+        drawn = answer[answer.index(b"\x89PNG") :]
+        assert protobuf(1, drawn) == answer
+        assert np.array_equal(pixels(drawn), editor.edit(png(), "happiness", 0.5).image)
+        # This frontend has no status of a request; the JSON says it.
+        assert b'"code": "unknown_expression"' in predict(channel, metadata, image=png(), expression=b"joy")
+        with pytest.raises(grpc.RpcError, match="Token Authorization failed"):
+            predict(channel, [], image=png(), expression=b"happiness")
 
 
 def test_tritonclient_infers_over_http_and_shows_our_errors(server, editor):
