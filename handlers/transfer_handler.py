@@ -1,7 +1,7 @@
 """TorchServe handler of the task `transfer`: hands batches to `tergan_core.torchserve`.
 
-TorchServe takes the one class of this file. Imports stand in the methods: at the top, a failing one would be reported
-as a missing `ts.torch_handler`.
+TorchServe takes the one class of this file. The import stands in the method: at the top, a failing one would be
+reported as a missing `ts.torch_handler`.
 """
 
 
@@ -10,12 +10,10 @@ class TransferHandler:
 
     def initialize(self, context):
         """Loads the model of the archive."""
-        from tergan_core import torchserve
+        from tergan_core.torchserve import Worker
 
-        self.service = torchserve.load(context, "transfer")
+        self.worker = Worker(context, "transfer")
 
     def handle(self, rows, context):
         """One body per row."""
-        from tergan_core import torchserve
-
-        return torchserve.handle(self.service, rows, context)
+        return self.worker.handle(rows, context)

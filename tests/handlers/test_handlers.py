@@ -113,6 +113,7 @@ def test_each_request_of_a_batch_gets_its_own_status_and_content_type(model_dir)
     assert [context.content_types[i] for i in range(5)] == ["image/png", *["application/json"] * 3, "image/jpeg"]
     assert bodies[0].startswith(b"\x89PNG") and bodies[4].startswith(b"\xff\xd8")
     assert json.loads(bodies[1])["field"] == "image"
+    handler.worker.flush()
     counted = {(name, *labels): value for name, value, labels in context.metrics.seen}
     assert counted.pop(("tergan_decode_ms_total", "edit")) > 0
     assert counted == {
