@@ -20,6 +20,7 @@ import PIL.Image
 from . import errors as errors_module
 from .errors import InvalidRequestError, MissingExtraError, ServerError, TerganError
 from .images import encode, to_pixels
+from .provenance import described
 from .results import GeneratedFace, Recognition
 
 ProtocolName = Literal["torchserve", "kserve-http", "kserve-grpc"]
@@ -72,6 +73,13 @@ class AsyncClient:
         """Closes the connections."""
         await self._transport.close()
 
+    async def is_ready(self) -> bool:
+        """Whether the server answers within `timeout_s` that it is ready; asked once."""
+        try:
+            return await asyncio.wait_for(self._transport.is_ready(), self.timeout_s)
+        except TimeoutError:
+            return False
+
     async def edit(self, face: Any, to: Any, intensity: Any = 1.0, *, errors: str = "raise") -> Any:
         """As `FaceEditor.edit`; mixtures and codes are not served.
 
@@ -109,8 +117,10 @@ class AsyncClient:
             answer = await self._ask(task, _fields(task, row))
         if isinstance(answer, Recognition):
             return answer
-        picture = np.asarray(PIL.Image.open(io.BytesIO(answer)).convert("RGB"))
-        return GeneratedFace(picture, task, row["expression"] if task == "edit" else None, float(row["intensity"]))  # type: ignore[arg-type]
+        picture = PIL.Image.open(io.BytesIO(answer))
+        to, model = row["expression"] if task == "edit" else None, described(picture.info).get("model", "")
+        pixels = np.asarray(picture.convert("RGB"))
+        return GeneratedFace(pixels, task, to, float(row["intensity"]), model=model)  # type: ignore[arg-type]
 
     async def _ask(self, task: str, fields: Fields) -> bytes | Recognition:
         for attempt in range(self.retries + 1):
@@ -153,6 +163,10 @@ class Client:
                 threading.Event().wait(0.001)
             self._loop.close()
 
+    def is_ready(self) -> bool:
+        """As `AsyncClient.is_ready`."""
+        return bool(self._run(self._client.is_ready()))
+
     def edit(self, *arguments: Any, **options: Any) -> Any:
         """As `AsyncClient.edit`."""
         return self._run(self._client.edit(*arguments, **options))
@@ -166,6 +180,9 @@ class Client:
         return self._run(self._client.recognize(*arguments, **options))
 
     def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        if self._loop.is_closed():
+            coroutine.close()
+            raise InvalidRequestError("the client is closed; make a new one.")
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
 
@@ -177,6 +194,8 @@ class _Transport(Protocol):
     """One request in a protocol: a picture file, or a recognition, or a TerganError."""
 
     async def ask(self, task: str, fields: Fields) -> bytes | Recognition: ...
+
+    async def is_ready(self) -> bool: ...
 
     async def close(self) -> None: ...
 
@@ -192,17 +211,27 @@ class _TorchServe:
         self._aiohttp, self._url, self._headers = aiohttp, url, headers
         self._session: Any = None
 
-    async def ask(self, task: str, fields: Fields) -> bytes | Recognition:
+    def _connected(self) -> Any:
         if self._session is None:
             # Whoever asks has a time-out of its own.
             connector, timeout = self._aiohttp.TCPConnector(limit=IN_FLIGHT), self._aiohttp.ClientTimeout(total=None)
             self._session = self._aiohttp.ClientSession(connector=connector, timeout=timeout, headers=self._headers)
+        return self._session
+
+    async def is_ready(self) -> bool:
+        try:
+            async with self._connected().get(f"{self._url}/ping") as answer:
+                return bool(answer.status == 200)
+        except self._aiohttp.ClientError:
+            return False
+
+    async def ask(self, task: str, fields: Fields) -> bytes | Recognition:
         form = self._aiohttp.FormData()
         for name, value in fields.items():
             form.add_field(name, value if isinstance(value, bytes) else str(value), **_file_name(name, value))
         accept = "application/json" if task == "recognize" else "image/png"
         try:
-            async with self._session.post(
+            async with self._connected().post(
                 f"{self._url}/predictions/{task}", data=form, headers={"Accept": accept}
             ) as answer:
                 content = await answer.read()
@@ -243,16 +272,26 @@ class _OpenInference:
     def _connect(self) -> Any:
         return self._kind.InferenceServerClient(self._address, ssl=self._secure, conn_limit=IN_FLIGHT)
 
-    async def ask(self, task: str, fields: Fields) -> bytes | Recognition:
+    def _connected(self) -> Any:
         if self._client is None:
             self._client = self._connect()
+        return self._client
+
+    async def is_ready(self) -> bool:
+        try:
+            return bool(await self._connected().is_server_ready(headers=dict(self._headers)))
+        except (self._exception, *self._failures):
+            return False
+
+    async def ask(self, task: str, fields: Fields) -> bytes | Recognition:
         inputs = []
         for name, value in fields.items():
             number = isinstance(value, float)
             inputs.append(self._kind.InferInput(name, [1, 1], "FP32" if number else "BYTES"))
             inputs[-1].set_data_from_numpy(np.array([[value]], np.float32 if number else np.object_))
         try:
-            result = await self._client.infer(task, inputs, headers=self._headers)
+            # tritonclient writes the length of each request into the headers it is given.
+            result = await self._connected().infer(task, inputs, headers=dict(self._headers))
         except self._exception as error:
             raise _refusal(str(error.status()), error.message() or "", error.debug_details()) from error
         except self._failures as error:
@@ -282,39 +321,53 @@ class _OpenInferenceGrpc(_OpenInference):
 
     def _connect(self) -> Any:
         import grpc
+        from tritonclient.grpc import service_pb2
 
         client = self._kind.InferenceServerClient(self._address, ssl=self._secure)
-        usual, bridged = client._client_stub.ModelInfer, _torchserve_infer(client._channel)
+        usual, channel = client._client_stub, client._channel
         is_torchserve = False
 
-        async def infer(request: Any, **options: Any) -> Any:
-            nonlocal is_torchserve
-            if not is_torchserve:
-                try:
-                    return await usual(request=request, **options)
-                except grpc.RpcError as error:
-                    if error.code() != grpc.StatusCode.UNIMPLEMENTED:
-                        raise
-                    is_torchserve = True
-            return await bridged(request=request, **options)
+        def either(usual_call: Any, torchserve_call: Any) -> Any:
+            async def call(request: Any, metadata: Any = None, **options: Any) -> Any:
+                nonlocal is_torchserve
+                if not is_torchserve:
+                    try:
+                        return await usual_call(request=request, metadata=metadata, **options)
+                    except grpc.RpcError as error:
+                        if error.code() != grpc.StatusCode.UNIMPLEMENTED:
+                            raise
+                        is_torchserve = True
+                own = (*(metadata or ()), ("protocol", "gRPC"), ("session_id", "1"))
+                return await torchserve_call(request, metadata=own, **options)
 
-        client._client_stub = SimpleNamespace(ModelInfer=infer)
+            return call
+
+        ready = _torchserve_call(channel, "ServerReady", service_pb2.ServerReadyResponse)
+        client._client_stub = SimpleNamespace(
+            ModelInfer=either(usual.ModelInfer, _torchserve_infer(channel)),
+            ServerReady=either(usual.ServerReady, ready),
+        )
         return client
 
 
+def _torchserve_call(channel: Any, method: str, response: Any) -> Any:
+    """A call of the protocol under the path that TorchServe 0.12 has it at."""
+    return channel.unary_unary(
+        f"/org.pytorch.serve.grpc.openinference.GRPCInferenceService/{method}",
+        request_serializer=lambda request: request.SerializeToString(),
+        response_deserializer=response.FromString,
+    )
+
+
 def _torchserve_infer(channel: Any) -> Any:
-    """The protocol's call as TorchServe 0.12 has it: under a path of its own, with typed in place of raw contents,
-    pictures in base64 on the way back, and errors as an output tensor."""
+    """Inference as TorchServe 0.12 has it: typed in place of raw contents, pictures in base64 on the way back, and
+    errors as an output tensor."""
     from tritonclient.grpc import service_pb2
     from tritonclient.utils import InferenceServerException
 
-    call = channel.unary_unary(
-        "/org.pytorch.serve.grpc.openinference.GRPCInferenceService/ModelInfer",
-        request_serializer=service_pb2.ModelInferRequest.SerializeToString,
-        response_deserializer=service_pb2.ModelInferResponse.FromString,
-    )
+    call = _torchserve_call(channel, "ModelInfer", service_pb2.ModelInferResponse)
 
-    async def infer(request: Any, metadata: Any = None, **options: Any) -> Any:
+    async def infer(request: Any, **options: Any) -> Any:
         typed = service_pb2.ModelInferRequest()
         typed.CopyFrom(request)
         del typed.raw_input_contents[:]
@@ -323,8 +376,7 @@ def _torchserve_infer(channel: Any) -> Any:
                 tensor.contents.bytes_contents.append(raw[4:])  # one element behind its length
             else:
                 tensor.contents.fp32_contents.extend(np.frombuffer(raw, np.float32).tolist())
-        own = (("protocol", "gRPC"), ("session_id", "1"))
-        response = await call(typed, metadata=(*(metadata or ()), *own), **options)
+        response = await call(typed, **options)
         for tensor in response.outputs:
             if tensor.datatype == "BYTES":
                 values = [_unquoted(tensor.name, value) for value in tensor.contents.bytes_contents]

@@ -88,7 +88,14 @@ def inspect(path: str | Path) -> dict[str, Any] | None:
         info = PIL.Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")).info
     except Exception as error:  # Pillow's parsers raise whatever the bytes lead them to
         raise InvalidImageError(f"{str(path)!r} is no picture that can be read; accepted: PNG, JPEG, WEBP.") from error
-    found: dict[str, Any] = {}
+    found = described(info)
+    manifest = _c2pa_manifest(data)
+    return (found | ({"c2pa": manifest} if manifest else {})) or None
+
+
+def described(info: dict[Any, Any]) -> dict[str, str]:
+    """What the notice says, from the `info` of an opened PIL image; empty if there is none."""
+    found: dict[str, str] = {}
     xmp = info.get("xmp") or info.get("XML:com.adobe.xmp") or b""
     try:
         text = xmp.decode() if isinstance(xmp, bytes) else str(xmp)
@@ -104,8 +111,7 @@ def inspect(path: str | Path) -> dict[str, Any] | None:
             "model": f"{{{_OURS}}}model",
         }
         found |= {key: node.attrib[name] for key, name in names.items() if name in node.attrib}
-    manifest = _c2pa_manifest(data)
-    return (found | ({"c2pa": manifest} if manifest else {})) or None
+    return found
 
 
 def sign(picture: bytes, notice: Notice, certificate: bytes, key: bytes, algorithm: str = "es256") -> bytes:

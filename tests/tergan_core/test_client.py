@@ -11,6 +11,7 @@ import pytest
 
 from tergan_core.client import AsyncClient, Client
 from tergan_core.errors import InvalidImageError, InvalidRequestError, ServerError, UnknownExpressionError
+from tergan_core.provenance import inspect
 from tergan_core.results import Recognition
 from tergan_core.serving import FIELDS, Service, request_from_row
 
@@ -48,6 +49,12 @@ def server(tiny_editor):
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(response.body)
+
+        def do_GET(self):
+            ready = self.path in ("/ping", "/v2/health/ready")
+            self.send_response(200 if ready else 404)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
 
         def log_message(self, *_):
             pass
@@ -127,6 +134,28 @@ def test_the_asynchronous_client_asks_for_all_items_at_once(server, face_images)
 
     found, drawn = asyncio.run(ask())
     assert len(found) == len(face_images) and drawn.to == "fear"
+
+
+@pytest.mark.parametrize("protocol", ["torchserve", "kserve-http", "kserve-grpc"])
+def test_a_server_that_is_not_there_is_not_ready(protocol):
+    with Client("http://127.0.0.1:9", protocol) as client:
+        assert client.is_ready() is False
+
+
+def test_a_server_that_serves_is_ready_also_after_requests(client, face_images):
+    assert client.recognize(face_images[0]).label and client.is_ready() is True
+
+
+def test_what_a_server_drew_says_its_model_when_it_is_saved(client, tiny_editor, face_images, monkeypatch, tmp_path):
+    monkeypatch.setattr(tiny_editor, "label", "tiny 1.2 abc")
+    assert inspect(client.edit(face_images[0], "fear").save(tmp_path / "a.webp"))["model"] == "tiny 1.2 abc"
+
+
+def test_a_closed_client_says_so():
+    client = Client("http://127.0.0.1:9")
+    client.close()
+    with pytest.raises(InvalidRequestError, match="closed"):
+        client.is_ready()
 
 
 def test_an_unknown_protocol_is_named():

@@ -46,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "serving": BELOW_MODEL | {"model", "weights", "pipeline", "open_inference"},
     "torchserve": {"serving"},
     "provenance": {"errors"},
-    "client": {"errors", "images", "results"},
+    "client": {"errors", "images", "provenance", "results"},
     "cli": BELOW_MODEL | {"model", "weights", "pipeline", "packing", "serving", "photo", "engine", "provenance"},
 }
 CLONE_ONLY = {"handlers", "model_archives", "training", "benchmarks", "tests"}
