@@ -31,7 +31,7 @@ bench: $(VENV)/stamp  ## measure everything into benchmarks/results/ and print t
 	$(RUN) -m benchmarks.report --run
 
 audit: $(VENV)/stamp  ## look all installed packages up in the advisories of PyPI; needs the network
-	$(RUN) -m pip_audit --local --skip-editable --strict
+	$(RUN) -m pip freeze --exclude-editable | $(RUN) -m pip_audit -r /dev/stdin --no-deps --disable-pip --strict
 
 clean:  ## remove what the other targets made, the environment included
 	rm -rf $(VENV) model_archives/store demo/result.png demo/inputs dist build

@@ -204,6 +204,8 @@ def main() -> None:
     parser.add_argument("--store", type=Path, default=FOLDER / "store", help="folder with the archives")
     arguments = parser.parse_args()
     stop_on_sigterm()
+    if os.geteuid() == 0:
+        print("Running as root: who breaks into a worker owns the machine. Use another user.", file=sys.stderr)
     print("Starting TorchServe ...", file=sys.stderr, flush=True)
     # The keys lie in the server's private folder; a link in the store gives them a place that is always the same.
     link = arguments.store / "key_file.json"

@@ -26,11 +26,13 @@ import numpy as np
 import PIL.Image
 import psutil
 import pytest
+import tritonclient.grpc
 import tritonclient.http
 import tritonclient.utils
 from tritonclient.grpc import service_pb2
 
 from model_archives import build, openapi
+from model_archives import server as server_module
 from model_archives.server import FOLDER, TorchServe, curl_lines
 from tergan_core import weights
 from tergan_core.client import Client
@@ -327,7 +329,7 @@ def test_the_description_holds_on_the_server(server, tmp_path):
 
 
 def test_what_torchserve_itself_answers_with_500_is_known(server):
-    """Its form parser fails before a worker is asked. deploy/nginx.conf keeps these from it."""
+    """Its form parser fails before a worker is asked."""
     url = f"{server.url}/predictions/recognize"
     form = send(url, png(), Content_Type="application/x-www-form-urlencoded", **server.headers)
     nameless = b"--x\r\nContent-Disposition: form-data; filename=q\r\n\r\nfoo\r\n--x--"
@@ -369,6 +371,16 @@ def test_a_stopped_server_leaves_no_process_and_no_file(tiny_folder, tmp_path):
     assert not running.folder.exists()
     left = [process for process in psutil.process_iter() if group_of(process) == running.process.pid]
     assert [process for process in left if process.status() != psutil.STATUS_ZOMBIE] == []
+
+
+@pytest.mark.parametrize(("user", "warned"), [(0, True), (1000, False)])
+def test_a_start_as_root_is_warned_of(tmp_path, monkeypatch, capsys, user, warned):
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    monkeypatch.setattr(sys, "argv", ["server", "--store", str(tmp_path)])
+    monkeypatch.setattr(server_module, "stop_on_sigterm", lambda: None)
+    with pytest.raises(SystemExit, match="no archive"):
+        server_module.main()
+    assert ("as root" in capsys.readouterr().err) == warned
 
 
 def test_a_model_that_cannot_load_stops_the_start_with_the_workers_own_error(tiny_folder, tmp_path):
@@ -535,6 +547,44 @@ def test_the_client_gives_the_local_editors_results_by_every_protocol(protocol, 
     with Client(f"http://127.0.0.1:{server.ports[port]}", protocol, token="wrong") as stranger:
         with pytest.raises(ServerError):
             stranger.recognize(png())
+
+
+def test_what_of_tritonclient_works_is_what_the_table_says(server):
+    """The table of docs/serving.md, its columns of TorchServe."""
+    address, headers = server.url.removeprefix("http://"), server.headers
+    http = tritonclient.http.InferenceServerClient(address)
+    stock = tritonclient.grpc.InferenceServerClient(f"127.0.0.1:{server.ports[3]}")
+    picture = tritonclient.http.InferInput("image", [1, 1], "BYTES")
+    picture.set_data_from_numpy(np.array([[png()]], np.object_))
+
+    def infer(**options):
+        return http.infer("recognize", [picture], headers=dict(headers), **options).as_numpy("label").ravel()[0]
+
+    assert http.is_server_live(headers=headers) and http.is_server_ready(headers=headers)
+    assert http.get_server_metadata(headers=headers)["name"] == "Torchserve"
+    assert not http.is_model_ready("recognize", headers=headers)
+    assert infer()
+    absent = [
+        lambda: http.get_model_metadata("recognize", headers=headers),
+        lambda: http.get_model_config("recognize", headers=headers),
+        lambda: http.get_model_repository_index(headers=headers),
+        lambda: http.get_inference_statistics("recognize", headers=headers),
+        lambda: http.get_system_shared_memory_status(headers=headers),
+        lambda: infer(model_version="0.1.0"),
+        lambda: infer(request_compression_algorithm="gzip"),
+        lambda: stock.is_server_live(headers={"authorization": headers["Authorization"]}),
+    ]
+    for call in absent:
+        with pytest.raises(tritonclient.utils.InferenceServerException):
+            call()
+    picture.set_data_from_numpy(np.array([[base64.b64encode(png())]], np.object_), binary_data=False)
+    assert infer(outputs=[tritonclient.http.InferRequestedOutput("label", binary_data=False)])
+    http.close()
+    stock.close()
+    token = headers["Authorization"].removeprefix("Bearer ")
+    for protocol, port in (("torchserve", 0), ("kserve-http", 0), ("kserve-grpc", 3)):
+        with Client(f"http://127.0.0.1:{server.ports[port]}", protocol, token=token) as client:
+            assert client.is_ready()
 
 
 def group_of(process):
