@@ -96,8 +96,7 @@ def triton_repository(source: str | Path, out: str | Path) -> list[Path]:
 
 def _triton_config(task: str) -> str:
     """Triton's description of a task. All inputs are optional for Triton; `serving` says which are missing."""
-    kinds = {"picture": ("BYTES", "1"), "text": ("BYTES", "1"), "number": ("FP32", "1")}
-    inputs = {name: kinds[kind] for name, kind in FIELDS[task].items()}
+    inputs = {name: ("FP32" if kind == "number" else "BYTES", "1") for name, kind in FIELDS[task].items()}
     inputs |= {f"{name}_pixels": ("UINT8", "-1, -1, 3") for name, kind in FIELDS[task].items() if kind == "picture"}
     inputs["accept"] = ("BYTES", "1")
     outputs = {name: ("FP32" if name in ("probabilities", "units") else "BYTES", "-1") for name in OUTPUTS[task]}
