@@ -94,11 +94,16 @@ def _inference(task: str) -> dict[str, Any]:
 
 def _fields(task: str, picture: dict[str, Any]) -> dict[str, Any]:
     """The fields of a task as an object."""
-    kinds = {"picture": picture, "text": {"type": "string", "maxLength": MAX_TEXT}, "number": {"type": "number"}}
+    kinds = {
+        "picture": picture,
+        "text": {"type": "string", "maxLength": MAX_TEXT},
+        "number": {"type": "number"},
+        "weights": {"type": "object", "additionalProperties": {"type": "number", "minimum": 0}},
+    }
     return {
         "type": "object",
         "properties": {name: kinds.get(kind, {}) for name, kind in FIELDS[task].items()},
-        "required": [name for name in FIELDS[task] if name not in OPTIONAL],
+        "required": [name for name in FIELDS[task] if name not in OPTIONAL[task]],
         "additionalProperties": False,
     }
 

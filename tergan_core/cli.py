@@ -63,13 +63,16 @@ class Transfer:
 
 @dataclass(frozen=True)
 class Edit:
-    """Give a face a named expression."""
+    """Give a face a named expression, or move single face units."""
 
     photo: Positional[Annotated[Path, arg(metavar="PHOTO")]]
     """Photo of the person."""
 
-    to: str
-    """Name of the expression, for example `happiness`."""
+    to: str | None = None
+    """Name of the expression, for example `happiness`; without it the face keeps its own, for `--units` to change."""
+
+    units: Annotated[tuple[str, ...], arg(metavar="UNIT=WEIGHT [UNIT=WEIGHT ...]")] = ()
+    """Weights of face units from 0 to 1.5, for example `mouthSmile=0.6 browDownLeft=0.2`; see `recognize --json`."""
 
     out: Annotated[
         Path | None, arg(metavar="PATH", help_behavior_hint="(default: PHOTO-TO in this folder, of PHOTO's kind)")
@@ -89,11 +92,15 @@ class Edit:
     """Change every frame of an animation, not the first alone."""
 
     def run(self, weights: str | None) -> int:
+        if self.to is None and not self.units:
+            _log("error [usage]: edit needs --to or --units; see tergan edit --help")
+            return 2
         kinds = (".gif", ".webp", ".png") if self.all_frames else (".png", ".jpg", ".jpeg", ".webp")
         suffix = self.photo.suffix.lower() if self.photo.suffix.lower() in kinds else ".png"
-        out = self.out or Path(f"{self.photo.stem}-{self.to}{suffix}")
+        out = self.out or Path(f"{self.photo.stem}-{self.to or 'units'}{suffix}")
         return _redraw(self, self.photo, out, lambda photo: _editor(weights).edit(
-            photo, self.to, self.intensity, faces=_choice(self.faces), align=self.align, errors="return"
+            photo, self.to, self.intensity, units=_weights(self.units), faces=_choice(self.faces), align=self.align,
+            errors="return",
         ))  # fmt: skip
 
 
@@ -233,6 +240,20 @@ def _editor(weights: str | None) -> "PhotoEditor":
 
 def _choice(faces: str) -> str | int:
     return int(faces) if faces.isdecimal() else faces
+
+
+def _weights(pairs: Sequence[str]) -> dict[str, float] | None:
+    """`mouthSmile=0.6` and the like as weights by unit."""
+    from .errors import InvalidRequestError
+
+    weights = {}
+    for pair in pairs:
+        name, _, weight = pair.partition("=")
+        try:
+            weights[name] = float(weight)
+        except ValueError:
+            raise InvalidRequestError(f"--units has {pair!r}; accepted: UNIT=WEIGHT, such as mouthSmile=0.6.") from None
+    return weights or None
 
 
 def _redraw(options: "Edit | Transfer", photo: Path, out: Path, draw: Callable[[Any], Any]) -> int:

@@ -37,6 +37,12 @@ class UnknownExpressionError(TerganError, ValueError):
     code = "unknown_expression"
 
 
+class UnknownUnitError(TerganError, ValueError):
+    """The model has no face unit of this name, or none at all."""
+
+    code = "unknown_unit"
+
+
 class IntensityError(TerganError, ValueError):
     """The intensity is not a number within the model's bounds."""
 

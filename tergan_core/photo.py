@@ -80,9 +80,10 @@ class PhotoEditor:
     def edit(
         self,
         photo: Any,
-        to: Any,
+        to: Any = None,
         intensity: float = 1.0,
         *,
+        units: dict[str, float] | None = None,
         faces: str | int = "largest",
         align: bool = True,
         errors: str = "raise",
@@ -91,7 +92,7 @@ class PhotoEditor:
 
         Args:
             photo: a photo, or a list of them.
-            to, intensity: as `FaceEditor.edit`, for all photos.
+            to, intensity, units: as `FaceEditor.edit`, for all photos.
             faces, align: see the class.
             errors: `raise` or `return`.
 
@@ -101,7 +102,7 @@ class PhotoEditor:
         """
 
         def draw(crops: list[Tensor]) -> list[Any]:
-            return self.editor.edit(crops, to, intensity, errors="return")
+            return self.editor.edit(crops, to, intensity, units=units, errors="return")
 
         return self._each(photo, errors, lambda one, name: self._redraw(one, name, faces, align, draw))
 

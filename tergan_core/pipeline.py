@@ -1,6 +1,8 @@
 """FaceEditor: the object users hold. Pictures in, results out; lists run in batches, each item for itself."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +20,7 @@ from .errors import (
     InvalidRequestError,
     TerganError,
     UnknownExpressionError,
+    UnknownUnitError,
     close_names,
 )
 from .images import ImageInput, face_tensor, to_array
@@ -126,34 +129,44 @@ class FaceEditor:
         )
 
     @torch.inference_mode()
-    def edit(self, face: Any, to: Any, intensity: Any = 1.0, *, errors: str = "raise") -> Any:
+    def edit(self, face: Any, to: Any = None, intensity: Any = 1.0, *, units: Any = None, errors: str = "raise") -> Any:
         """The same person with another expression: a `GeneratedFace`, or a list of them.
 
         Args:
             face: a face, an identity code, or a list of them.
             to: the name of an expression; a mixture as `{"happiness": 0.5, "surprise": 0.3}`, whose weights sum to at
-                most 1 and the rest of which is neutral; or a list of them.
-            intensity: 0 = unchanged, 1 = the peak of the expression; up to `config.max_intensity`.
+                most 1 and the rest of which is neutral; or a list of them. None keeps the expression that the face
+                shows, for `units` to change.
+            intensity: 0 = unchanged, 1 = as asked for; up to `config.max_intensity`.
+            units: weights of single face units as `{"mouthSmile": 0.6, "browDownLeft": 0.2}`, 0 = rest, 1 = full, up to
+                `config.max_intensity`; they take the place of what `to` or the face has. A name without its side means
+                both. Or a list of them.
             errors: `raise` or `return`.
 
         Raises:
             UnknownExpressionError: the model has no expression of this name.
-            IntensityError: an intensity, or a weight of a mixture, is out of range.
-            InvalidImageError, ImageTooLargeError, InvalidCodeError, InvalidRequestError: as `transfer`.
+            UnknownUnitError: the model has no face unit of this name.
+            IntensityError: an intensity, or a weight, is out of range.
+            InvalidRequestError: neither `to` nor `units` is given, or lists differ in length.
+            InvalidImageError, ImageTooLargeError, InvalidCodeError: as `transfer`.
         """
+        if to is None and units is None:
+            raise InvalidRequestError("neither an expression nor units are given; accepted: one of them, or both.")
 
-        def draw(
-            people: list[IdentityCode], wanted: list[tuple[str, Tensor]], intensities: list[float]
-        ) -> list[GeneratedFace]:
-            names, codes = zip(*wanted, strict=True)
+        def draw(people: list[IdentityCode], intensities: list[float], *changes: list[Change]) -> list[GeneratedFace]:
+            codes = [person.expression[0] for person in people]
+            for column in changes:
+                codes = [change.apply(code) for change, code in zip(column, codes, strict=True)]
+            names = [" + ".join(change.name for change in row if change.name) for row in zip(*changes, strict=True)]
             return self._draw("edit", people, codes, names, intensities)
 
         return self._run(
             draw,
             errors,
             face=(face, self._read_identities),
-            to=(to, self._read_targets),
             intensity=(intensity, self._read_intensities),
+            to=(to, self._read_targets),
+            units=(units, self._read_units),
         )
 
     @torch.inference_mode()
@@ -266,13 +279,19 @@ class FaceEditor:
     def _read_targets(self, targets: list[Named]) -> list[Any]:
         return [_attempt(self._target, name, to) for name, to in targets]
 
+    def _read_units(self, changes: list[Named]) -> list[Any]:
+        return [_attempt(self._units, name, units) for name, units in changes]
+
     def _read_intensities(self, intensities: list[Named]) -> list[Any]:
         return [_attempt(_number, name, value, self.config.max_intensity) for name, value in intensities]
 
-    def _target(self, name: str, to: Any) -> tuple[str, Tensor]:
-        """An expression or a mixture in words, and its code."""
+    def _target(self, name: str, to: Any) -> "Change":
+        """The change to an expression or a mixture."""
+        if to is None:
+            return self._no_change
+        whole = slice(None)
         if not isinstance(to, dict):
-            return to, self._prototype(name, to)
+            return Change(to, whole, self._prototype(name, to))
         if not to:
             raise UnknownExpressionError(f"{name} is an empty mixture. Known names: {', '.join(self.expressions)}.")
         weights = {key: _number(f"{name}[{key!r}]", weight, 1.0) for key, weight in to.items()}
@@ -280,7 +299,33 @@ class FaceEditor:
             raise IntensityError(f"{name} has weights that sum to {total:.3g}; accepted: at most 1.")
         neutral = self.model.prototypes[0]
         code = neutral + sum(weight * (self._prototype(name, key) - neutral) for key, weight in weights.items())
-        return " + ".join(f"{weight:g} {key}" for key, weight in weights.items()), code
+        return Change(_sum(weights), whole, code)
+
+    @property
+    def _no_change(self) -> "Change":
+        return Change("", [], torch.empty(0, device=self._device))
+
+    def _units(self, name: str, units: Any) -> "Change":
+        """The change to weights of face units."""
+        if units is None:
+            return self._no_change
+        known = self.config.units
+        if not known:
+            raise UnknownUnitError("this model has no face units; name an expression instead.")
+        if not isinstance(units, dict) or not units:
+            raise UnknownUnitError(
+                f"{name} is {units!r:.80}; accepted: weights by unit, such as {{'mouthSmile': 0.6}}."
+            )
+        weights: dict[int, float] = {}
+        for key, value in units.items():
+            places = [known.index(unit) for unit in (key, f"{key}Left", f"{key}Right") if unit in known]
+            if not places:
+                close = close_names(key, [*known, *dict.fromkeys(re.sub("(Left|Right)$", "", unit) for unit in known)])
+                raise UnknownUnitError(f"{name} has the unit {key!r:.80}, which this model does not have. {close}")
+            weight = _number(f"{name}[{key!r}]", value, self.config.max_intensity)
+            weights |= dict.fromkeys(places, weight)
+        values = torch.tensor([*weights.values()], device=self._device)
+        return Change(_sum(units), [*weights], values)
 
     def _prototype(self, name: str, expression: Any) -> Tensor:
         if not isinstance(expression, str) or expression not in self.expressions:
@@ -352,6 +397,27 @@ class FaceEditor:
     @property
     def _device(self) -> torch.device:
         return self.model.prototypes.device
+
+
+@dataclass(frozen=True)
+class Change:
+    """New values for some entries of an expression code."""
+
+    name: str
+    """In words."""
+
+    places: slice | list[int]
+    values: Tensor
+
+    def apply(self, code: Float[Tensor, " d"]) -> Float[Tensor, " d"]:
+        """The code with the new values."""
+        changed = code.clone()
+        changed[self.places] = self.values.to(code.dtype)
+        return changed
+
+
+def _sum(weights: dict[str, float]) -> str:
+    return " + ".join(f"{weight:g} {key}" for key, weight in weights.items())
 
 
 def _listed(name: str, value: Any) -> list[Named] | None:

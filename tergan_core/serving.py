@@ -42,13 +42,17 @@ Fields = dict[str, Any]
 
 FIELDS: dict[str, dict[str, str]] = {
     "transfer": {"identity": "picture", "expression": "picture", "intensity": "number"},
-    "edit": {"image": "picture", "expression": "text", "intensity": "number"},
+    "edit": {"image": "picture", "expression": "text", "intensity": "number", "units": "weights"},
     "recognize": {"image": "picture"},
 }
 """The fields of each task and their kinds. All but those in `OPTIONAL` are required."""
 
-OPTIONAL: dict[str, Any] = {"intensity": 1.0}
-"""What fields are that a request leaves out."""
+OPTIONAL: dict[str, dict[str, Any]] = {
+    "transfer": {"intensity": 1.0},
+    "edit": {"expression": None, "intensity": 1.0, "units": None},
+    "recognize": {},
+}
+"""What fields are that a request leaves out. An edit needs `expression`, or `units` (JSON: an object of weights)."""
 
 IMAGE_TYPES = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
 """Media types that a generated face can be asked for in, and their names in `images.encode`."""
@@ -65,6 +69,9 @@ request that names none gets those that recognition has, or `image`."""
 MAX_TEXT = 200
 """Largest number of characters in a field that is not a picture."""
 
+MAX_WEIGHTS = 4096
+"""Largest number of characters in a field of weights."""
+
 ERRORS: dict[str, tuple[int, str | None, str]] = {
     "missing_field": (400, None, "Send every required field of the task."),
     "invalid_request": (400, None, "Send multipart/form-data, a picture as the body, or a JSON object."),
@@ -73,6 +80,7 @@ ERRORS: dict[str, tuple[int, str | None, str]] = {
     "invalid_image": (422, None, "Send a whole PNG, JPEG or WebP file."),
     "no_face": (422, None, "Send a picture that shows one face, large and from the front."),
     "unknown_expression": (422, "expression", "Send one of the model's expression names."),
+    "unknown_unit": (422, "units", "Send weights by names of the model's face units, which recognition gives."),
     "invalid_intensity": (422, "intensity", "Send a number: 0 leaves the face unchanged, 1 is the peak."),
 }
 """What a client is told by error code: the HTTP status, the field if the code implies one, the hint."""
@@ -84,7 +92,7 @@ Observe = Callable[..., None]
 """Takes what `Service.handle` counts: `observe("requests", 2)`, `observe("errors", 1, code="no_face")`,
 `observe("faces", 2)` for the faces that came to the network, and `observe("decode_ms", 3.1)` for each of `STAGES`."""
 
-OPTION_HEADERS = {"x-expression": "expression", "x-intensity": "intensity"}
+OPTION_HEADERS = {"x-expression": "expression", "x-intensity": "intensity", "x-units": "units"}
 """Headers that a picture sent as the body brings its options in, and the options' names."""
 
 _RAW_TYPES = re.compile(r"image/.+|application/octet-stream|")
@@ -275,17 +283,24 @@ class Service:
                 raise _at(
                     shown, InvalidRequestError(f"{self.task} has no field {shown!r}. {close_names(shown, kinds)}")
                 )
-        decoded: Fields = dict(OPTIONAL)
+        optional = OPTIONAL[self.task]
+        decoded: Fields = dict(optional)
         for name, kind in kinds.items():
             try:
                 if name in raw:
-                    decoded[name] = {"picture": self._picture, "text": _text, "number": _number}[kind](name, raw[name])
-                elif name not in OPTIONAL:
-                    required = ", ".join(field for field in kinds if field not in OPTIONAL)
+                    decoded[name] = self._readers[kind](name, raw[name])
+                elif name not in optional:
+                    required = ", ".join(field for field in kinds if field not in optional)
                     raise MissingFieldError(f"the field {name!r} is missing; {self.task} needs: {required}")
             except TerganError as error:
                 raise _at(name, error) from None
+        if self.task == "edit" and decoded["expression"] is None and decoded["units"] is None:
+            raise _at("expression", MissingFieldError("the field 'expression' is missing; edit needs it, or 'units'"))
         return decoded
+
+    @property
+    def _readers(self) -> dict[str, Callable[[str, Any], Any]]:
+        return {"picture": self._picture, "text": _text, "number": _number, "weights": _weights}
 
     def _picture(self, name: str, value: object) -> Float[Tensor, "3 h w"]:
         if isinstance(value, np.ndarray):
@@ -296,13 +311,13 @@ class Service:
         """Results or errors of all calls by one forward pass; if that fails unexpectedly, of each call by itself."""
         if not calls:
             return []
-        columns = {name: [call[name] for call in calls] for name in (*FIELDS[self.task], "intensity")}
+        columns = {name: [call[name] for call in calls] for name in FIELDS[self.task]}
         try:
             if self.task == "transfer":
                 return self.editor.transfer(**columns, errors="return")
             if self.task == "edit":
                 faces, names, intensities = columns["image"], columns["expression"], columns["intensity"]
-                return self.editor.edit(faces, names, intensities, errors="return")
+                return self.editor.edit(faces, names, intensities, units=columns["units"], errors="return")
             return self.editor.recognize(columns["image"], errors="return")
         except Exception as error:
             _log.exception("%s failed for a batch of %d", self.task, len(calls))
@@ -488,6 +503,17 @@ def _number(name: str, value: object) -> float:
         return float(value if isinstance(value, int | float) else _text(name, value))
     except (ValueError, OverflowError, InvalidRequestError):
         raise IntensityError(f"{name!r} is {str(value)[:40]!r}; accepted: a number") from None
+
+
+def _weights(name: str, value: object) -> dict[str, Any]:
+    if isinstance(value, bytes | bytearray | memoryview | str):
+        try:
+            value = json.loads(value if isinstance(value, str) else bytes(value)) if len(value) <= MAX_WEIGHTS else None
+        except (ValueError, RecursionError):
+            value = None
+    if not isinstance(value, dict) or len(value) > MAX_WEIGHTS:
+        raise InvalidRequestError(f'{name!r} is no JSON object of weights; accepted: such as {{"mouthSmile": 0.6}}')
+    return value
 
 
 def _at(field: str, error: TerganError) -> TerganError:

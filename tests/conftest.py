@@ -17,7 +17,7 @@ from tergan_core.model import TERGAN
 
 TINY = ModelConfig(
     image_size=64,
-    units=("jaw_open", "smile"),
+    units=("jawOpen", "mouthSmileLeft", "mouthSmileRight"),
     identity_backbone="test_resnet",
     identity_width=16,
     expression_backbone="test_resnet",

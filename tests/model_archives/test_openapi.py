@@ -20,7 +20,7 @@ def test_each_task_has_both_routes_with_its_fields_and_every_status():
         for content_type in ("multipart/form-data", "application/json"):
             schema = operation["requestBody"]["content"][content_type]["schema"]
             assert set(schema["properties"]) == set(kinds)
-            assert set(schema["required"]) == set(kinds) - set(OPTIONAL)
+            assert set(schema["required"]) == set(kinds) - set(OPTIONAL[task])
         for path in (f"/predictions/{task}", f"/v2/models/{task}/infer"):
             assert {str(status) for status, *_ in ERRORS.values()} | {"200", "503"} == set(
                 paths[path]["post"]["responses"]
@@ -29,7 +29,7 @@ def test_each_task_has_both_routes_with_its_fields_and_every_status():
 
 def test_a_new_field_is_described_by_itself(monkeypatch):
     monkeypatch.setitem(FIELDS, "edit", {**FIELDS["edit"], "strength": "number"})
-    monkeypatch.setitem(OPTIONAL, "strength", 0.0)
+    monkeypatch.setitem(OPTIONAL["edit"], "strength", 0.0)
     schema = openapi.description()["paths"]["/predictions/edit"]["post"]["requestBody"]["content"]
     assert schema["multipart/form-data"]["schema"]["properties"]["strength"] == {"type": "number"}
     assert "strength" not in schema["application/json"]["schema"]["required"]

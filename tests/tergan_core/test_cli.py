@@ -58,6 +58,12 @@ def test_transfer_writes_what_the_library_draws(run, folder, tiny_editor):
 def test_edit_writes_what_the_library_draws(run, folder, tiny_editor):
     status, out, err = run("edit", "a.png", "--to", "happiness", "--intensity", ".8", "--out", "c.webp", "--no-align")
     assert (status, out, err) == (0, "", "wrote c.webp\n")
+    status, _, err = run("edit", "a.png", "--units", "mouthSmile=.6", "jawOpen=0.2", "--no-align")
+    assert status == 0 and "wrote a-units.png" in err
+    status, _, err = run("edit", "a.png", "--units", "mouthSmile", "--no-align")
+    assert status == 1 and "UNIT=WEIGHT" in err
+    status, _, err = run("edit", "a.png")
+    assert status == 2 and "--to or --units" in err
     status, out, err = run("edit", "a.png", "--to", "happiness", "--no-align")
     assert (status, out, err) == (0, "", "wrote a-happiness.png\n")
     assert np.array_equal(pixels("a-happiness.png"), tiny_editor.edit("a.png", "happiness").image)
@@ -165,7 +171,6 @@ def test_permission_is_checked_where_the_user_may_read_everything(run, folder, t
         "",
         "paint",
         "edit",
-        "edit a.png",
         "edit a.png --to fear --intensity much",
         "recognize --jsn a.png",
         "pack --task x",

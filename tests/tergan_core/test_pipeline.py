@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import math
 
@@ -5,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from tergan_core import TERGAN, FaceEditor, GeneratedFace, IdentityCode, Recognition
+from tergan_core import TERGAN, FaceEditor, GeneratedFace, IdentityCode, ModelConfig, Recognition
 from tergan_core.errors import (
     IntensityError,
     InvalidCodeError,
     InvalidImageError,
     InvalidRequestError,
     UnknownExpressionError,
+    UnknownUnitError,
     WeightsNotFoundError,
 )
 from tergan_core.images import encode, face_tensor, to_array, to_tensor
@@ -164,6 +166,65 @@ def test_a_mixture_of_one_whole_expression_is_that_expression(tiny_editor, face_
     assert np.abs(half.image.astype(int) - explicit.image).max() <= 1
 
 
+def test_setting_all_units_to_those_of_an_expression_is_that_expression(tiny_model, tiny_editor, face_image):
+    width = len(tiny_editor.config.units)
+    model = copy.deepcopy(tiny_model)
+    with torch.no_grad():
+        model.prototypes[:, :width] = torch.rand(model.prototypes.shape[0], width)
+        model.prototypes[:, width:] = FaceEditor(model).encode_expression(face_image)[width:]
+    editor = FaceEditor(model)
+    for index, name in enumerate(editor.expressions):
+        units = dict(zip(editor.config.units, model.prototypes[index].tolist(), strict=False))
+        by_units, by_name = editor.edit(face_image, units=units), editor.edit(face_image, name)
+        assert np.abs(by_units.image.astype(int) - by_name.image).max() <= 1
+
+
+def test_a_unit_changes_its_own_entry_and_a_name_without_side_both(tiny_model, tiny_editor, face_image):
+    person = tiny_editor.encode_identity(face_image)
+    known = list(tiny_editor.config.units)
+    code = person.expression.clone()
+    code[0, [known.index("mouthSmileLeft"), known.index("mouthSmileRight")]] = 0.6
+    code[0, known.index("jawOpen")] = 1.5
+    with torch.inference_mode():
+        (expected,) = tiny_model.decode(person, code)
+    drawn = tiny_editor.edit(face_image, units={"mouthSmile": 0.6, "jawOpen": 1.5})
+    assert np.abs(drawn.image.astype(int) - to_array(expected)).max() <= 1
+    assert drawn.to == "0.6 mouthSmile + 1.5 jawOpen"
+
+
+def test_units_come_on_top_of_an_expression_and_intensity_holds_for_both(tiny_editor, face_image):
+    both = tiny_editor.edit(face_image, "happiness", 0.5, units={"jawOpen": 0.2})
+    assert both.to == "happiness + 0.2 jawOpen"
+    assert not np.array_equal(both.image, tiny_editor.edit(face_image, "happiness", 0.5).image)
+    unchanged = tiny_editor.edit(face_image, "happiness", 0.0, units={"jawOpen": 0.2})
+    assert np.array_equal(unchanged.image, tiny_editor.edit(face_image, "happiness", 0.0).image)
+    one, other = tiny_editor.edit(face_image, units=[{"jawOpen": 0.2}, {"jawOpen": 0.9}])
+    assert not np.array_equal(one.image, other.image)
+
+
+@pytest.mark.parametrize(
+    ("units", "kind", "message"),
+    [
+        ({"mouthSmil": 0.5}, UnknownUnitError, "Close names: mouthSmile"),
+        ({"jawOpen": 1.6}, IntensityError, r"units\['jawOpen'\] is 1\.6; accepted: a number from 0 to 1\.5"),
+        ({"jawOpen": math.nan}, IntensityError, "is nan"),
+        ({}, UnknownUnitError, "mouthSmile"),
+        ("jawOpen", UnknownUnitError, "mouthSmile"),
+        (None, InvalidRequestError, "neither an expression nor units"),
+    ],
+)
+def test_units_are_checked(tiny_editor, face_image, units, kind, message):
+    with pytest.raises(kind, match=message):
+        tiny_editor.edit(face_image, units=units)
+
+
+def test_a_model_without_units_says_so(face_image):
+    options = {"identity_backbone": "test_resnet", "expression_backbone": "test_resnet"}
+    editor = FaceEditor(TERGAN(ModelConfig(image_size=32, **options)))
+    with pytest.raises(UnknownUnitError, match="no face units"):
+        editor.edit(face_image, units={"jawOpen": 1.0})
+
+
 def test_a_bad_item_takes_its_place_and_leaves_its_neighbours_alone(tiny_editor, face_images):
     faces: list = list(face_images)
     names, intensities = list(NAMES), list(INTENSITIES)
@@ -201,7 +262,6 @@ def test_intensities_out_of_range_are_refused(tiny_editor, face_image, intensity
         ("happy", "to is 'happy', which this model does not have. Close names: happiness"),
         ("contempt", "which this model does not have"),
         ("", "to is '', which"),
-        (None, "to is None, which"),
         (3, "to is 3, which"),
         ({"joy": 1.0}, "to is 'joy', which"),
         ({}, "to is an empty mixture"),

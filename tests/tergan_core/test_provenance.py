@@ -23,9 +23,12 @@ def test_every_saved_face_carries_the_notice_unless_told_not_to(tmp_path, suffix
     assert b"digitalsourcetype" not in bare.read_bytes() and inspect(bare) is None
 
 
-def test_a_photo_with_pasted_faces_is_a_composite(tmp_path):
-    path = EditedPhoto(FACE.image, (FACE,), ((0, 0, 16, 16),)).save(tmp_path / "photo.png")
+def test_a_photo_with_pasted_faces_is_a_composite_and_a_face_that_is_the_whole_photo_is_none(tmp_path):
+    photo = np.zeros((32, 32, 3), np.uint8)
+    path = EditedPhoto(photo, (FACE,), ((0, 0, 16, 16),)).save(tmp_path / "photo.png")
     assert inspect(path)["source_type"].endswith("/compositeWithTrainedAlgorithmicMedia")
+    whole = EditedPhoto(FACE.image, (FACE,), ((0, 0, 16, 16),)).save(tmp_path / "face.png")
+    assert inspect(whole)["source_type"].endswith("/trainedAlgorithmicMedia")
 
 
 def test_the_command_inspect_prints_the_notice(tmp_path, capsys):

@@ -42,7 +42,7 @@ def test_results_are_ready_for_json(face, face_image):
     assert (values["task"], values["to"], values["intensity"]) == ("edit", "happiness", 0.8)
     png = io.BytesIO(base64.b64decode(values["image"]))
     assert np.array_equal(np.asarray(PIL.Image.open(png)), face_image)
-    recognition = Recognition("fear", {"neutral": 0.25, "fear": 0.75}, {"jaw_open": 0.5})
+    recognition = Recognition("fear", {"neutral": 0.25, "fear": 0.75}, {"jawOpen": 0.5})
     assert Recognition(**json.loads(json.dumps(recognition.to_dict()))) == recognition
 
 

@@ -319,3 +319,25 @@ def test_random_requests_never_give_a_500_and_leave_their_neighbours_alone(servi
             assert np.abs(pixels(first).astype(int) - pixels(alone[0])).max() <= 1
 
     check()
+
+
+def test_an_edit_takes_weights_of_units_in_every_form_and_needs_them_or_an_expression(tiny_editor):
+    service = Service(tiny_editor, "edit")
+    weights = {"mouthSmile": 0.6, "jawOpen": 0.1}
+    form = Request({"image": png(), "units": json.dumps(weights).encode()}, "application/json")
+    body = json.dumps({"image": base64.b64encode(png()).decode(), "units": weights}).encode()
+    whole = Request({"body": body}, "application/json", "application/json")
+    header = request_from_row({"body": png()}, {"Content-Type": "image/png", "X-Units": json.dumps(weights)})
+    drawn, again, third = service.handle([form, whole, header])
+    assert drawn.status == again.status == third.status == 200
+    value = json.loads(drawn.body)
+    assert value["to"] == "0.6 mouthSmile + 0.1 jawOpen" and value == json.loads(again.body)
+    bad = [b"[1]", b"{", b"{" * 3000, b'{"mouthSmil": 1}', b'{"jawOpen": NaN}', b'{"jawOpen": 9}', b"x" * 5000, b"{}"]
+    answers = service.handle([Request({"image": png(), "units": units}) for units in bad])
+    codes = [json.loads(answer.body)["code"] for answer in answers]
+    assert codes == [
+        "invalid_request", "invalid_request", "invalid_request", "unknown_unit",
+        "invalid_intensity", "invalid_intensity", "invalid_request", "unknown_unit",
+    ]  # fmt: skip
+    (neither,) = service.handle([Request({"image": png()})])
+    assert json.loads(neither.body)["code"] == "missing_field"
