@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import sys
 import threading
+import tomllib
+from fnmatch import fnmatch
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -32,6 +34,13 @@ def test_all_that_the_dockerfile_copies_is_there_and_not_ignored():
     for source in sources:
         assert (ROOT / source).exists(), source
         assert any(entry.startswith(f"!{source}".split("/__")[0]) for entry in ignored), source
+
+
+def test_all_that_the_wheel_takes_in_reaches_the_image():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    allowed = [entry[1:] for entry in (ROOT / ".dockerignore").read_text().splitlines() if entry.startswith("!")]
+    for source in settings["force-include"]:
+        assert any(fnmatch(source, pattern) for pattern in allowed), source
 
 
 def test_the_image_opens_inference_and_metrics_and_nothing_else():
