@@ -23,7 +23,7 @@ from training.faces import EXPRESSIONS, UNITS, write_pairs
 
 PATH = Path(__file__).with_name("judge.safetensors")
 SIZE_PX = 96
-_PEOPLE, _SCENES, _POOL, _SEED = 300, 6, 700, 1001
+_PEOPLE, _SCENES, _POOL, _SEED = 600, 6, 1400, 1001
 
 
 class Judge(nn.Module):
@@ -53,7 +53,9 @@ def load() -> Judge:
     return judge.eval()
 
 
-def train(images: int = 60_000, batch_size: int = 24, threads: int = 1, cache: str = "cache", workers: int = 1) -> None:
+def train(
+    images: int = 100_000, batch_size: int = 24, threads: int = 1, cache: str = "cache", workers: int = 1
+) -> None:
     """Trains the judge and writes it beside this file.
 
     Args:
