@@ -72,12 +72,16 @@ def test_the_photo_keeps_its_resolution_where_it_moves(editor):
 
 
 def test_transfer_takes_the_expression_of_the_other_photo(editor):
-    """Read by the landmarker's blendshapes, which know nothing of our network."""
-    identity = astronaut()[:, ::-1].copy()
-    result = editor.transfer(identity=identity, expression=editor.edit(astronaut(), "sadness").image)
-    before, after = (landmarker(1, blendshapes=True).read(image)[0][1] for image in (identity, result.image))
-    assert after["mouthSmileLeft"] < before["mouthSmileLeft"] - 0.2
-    assert after["browInnerUp"] > before["browInnerUp"] + 0.15
+    """Read by the landmarker's blendshapes, which know nothing of our network: at least 0.7 of the way is gone."""
+    identity, driver = astronaut()[:, ::-1].copy(), editor.edit(astronaut(), "sadness").image
+    result = editor.transfer(identity=identity, expression=driver)
+    before, wanted, after = (
+        landmarker(1, blendshapes=True).read(image)[0][1] for image in (identity, driver, result.image)
+    )
+    assert wanted["mouthSmileLeft"] < before["mouthSmileLeft"] - 0.5
+    assert wanted["browInnerUp"] > before["browInnerUp"] + 0.05
+    for name in ("mouthSmileLeft", "mouthSmileRight", "browInnerUp"):
+        assert 0.7 < (after[name] - before[name]) / (wanted[name] - before[name]) < 1.3, name
 
 
 def test_recognition_says_where_each_face_is(editor, two_people):
