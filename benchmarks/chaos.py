@@ -194,6 +194,63 @@ async def half_sent(target: Target, count: int) -> Outcome:
     return Outcome(f"{count} half-sent bodies", sent, outcomes, await target.recovered(time.monotonic()))
 
 
+async def slow_clients(target: Target, count: int) -> Outcome:
+    """Clients that send a byte every half second for six seconds, beside sound requests, which alone are answered."""
+    address = target.server.url.removeprefix("http://").split(":")
+    head = "".join(f"{name}: {value}\r\n" for name, value in target.headers.items())
+    start = f"POST /predictions/recognize HTTP/1.1\r\nHost: x\r\n{head}Content-Length: 10000\r\n\r\n".encode()
+
+    async def drip() -> None:
+        _, writer = await asyncio.open_connection(address[0], int(address[1]))
+        writer.write(start)
+        for _ in range(12):
+            writer.write(b"x")
+            await writer.drain()
+            await asyncio.sleep(0.5)
+        writer.close()
+
+    dripping = asyncio.gather(*(drip() for _ in range(count)))
+    result = await load.closed(target.send, 4, 5)
+    await dripping
+    result.outcomes["ClosedByClient"] += count
+    sent = target.sent + count
+    return Outcome(f"{count} slow clients", sent, result.outcomes, await target.recovered(time.monotonic()))
+
+
+async def bombs(target: Target, count: int) -> Outcome:
+    """Small files of huge pictures, between sound requests: each is refused unread."""
+    result, files = load.Load(), [_bomb(kind) for kind in ("PNG", "TIFF", "GIF")]
+    for number in range(count):
+        await load.once(lambda file=files[number % 3]: target.send(file), result, time.perf_counter())
+        await load.once(target.send, result, time.perf_counter())
+    sent = target.sent
+    outcome = Outcome(f"{count} decompression bombs", sent, result.outcomes, await target.recovered(time.monotonic()))
+    if outcome.answered != count:
+        raise RuntimeError(f"{outcome.answered} answers to {count} sound requests and {count} bombs")
+    return outcome
+
+
+async def restarted(server: TorchServe, scale: float) -> Outcome:
+    """The whole server is stopped under load and comes back at the same ports, with the tokens of a new start."""
+    async with Target(server) as target:
+        await target.recovered(time.monotonic())
+        target.sent, stop = 0, asyncio.Event()
+        running = asyncio.create_task(_load_until(stop, target, 2, pause_s=0.05))
+        await asyncio.sleep(max(1.0, 5 * scale))
+        began = time.monotonic()
+        await asyncio.to_thread(server.stop)
+        (server.store / "recognize-2.mar").unlink(missing_ok=True)  # of the roll-out; one archive per model
+        await asyncio.to_thread(server.__enter__)
+        target.headers.update(server.headers)
+        while target.last_answer < began + 1 and time.monotonic() < began + 120:
+            await asyncio.sleep(0.05)
+        recovery_s = target.last_answer - began
+        await asyncio.sleep(max(1.0, 5 * scale))
+        stop.set()
+        outcomes = (await running).outcomes
+        return Outcome("server restarted under load", target.sent, outcomes, recovery_s)
+
+
 async def run(server: TorchServe, scale: float = 1.0) -> list[Outcome]:
     """All scenarios one after another on one server; `scale` shortens them."""
     scenarios = [
@@ -201,6 +258,8 @@ async def run(server: TorchServe, scale: float = 1.0) -> list[Outcome]:
         (worker_killed, 0),
         (malformed, int(10_000 * scale)),
         (half_sent, int(200 * scale)),
+        (slow_clients, int(200 * scale)),
+        (bombs, int(200 * scale)),
         (many_connections, int(1000 * scale)),
     ]
     outcomes = []
@@ -213,16 +272,20 @@ async def run(server: TorchServe, scale: float = 1.0) -> list[Outcome]:
         outcome.memory_before_mib, outcome.memory_after_mib = before, memory_mib(server)
         print(f"{outcome.scenario}: {dict(outcome.statuses)}", file=sys.stderr, flush=True)
         outcomes.append(outcome)
+    before = memory_mib(server)
+    outcomes.append(await restarted(server, scale))
+    outcomes[-1].memory_before_mib, outcomes[-1].memory_after_mib = before, memory_mib(server)
     return outcomes
 
 
-async def _load_until(stop: asyncio.Event, target: Target, concurrency: int = 8) -> load.Load:
+async def _load_until(stop: asyncio.Event, target: Target, concurrency: int = 8, pause_s: float = 0.0) -> load.Load:
     """Keeps requests in flight until told to stop."""
     result = load.Load()
 
     async def client() -> None:
         while not stop.is_set():
             await load.once(target.send, result, time.perf_counter())
+            await asyncio.sleep(pause_s)
 
     await asyncio.gather(*(client() for _ in range(concurrency)))
     return result
@@ -271,6 +334,14 @@ def picture() -> bytes:
     return file.getvalue()
 
 
+def _bomb(kind: str) -> bytes:
+    """A picture of 12,000 x 12,000 pixels of one colour; some kilobytes."""
+    side = 12_000
+    file = BytesIO()
+    PIL.Image.new("1", (side, side)).save(file, kind, **({"compression": "group4"} if kind == "TIFF" else {}))
+    return file.getvalue()
+
+
 def _with_version(source: Path, target: Path, version: str) -> None:
     """A copy of an archive under another version."""
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
@@ -309,6 +380,8 @@ def main() -> None:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(table(outcomes))
+    if lost := [one.scenario for one in outcomes if one.lost]:
+        sys.exit(f"requests were lost: {', '.join(lost)}")
     print(rows.write((one.row(arguments.scale) for one in outcomes), arguments.out), file=sys.stderr)
 
 
