@@ -6,9 +6,11 @@ an error that the client saw; `lost` is what is left over.
 
 import argparse
 import asyncio
+import contextlib
 import json
 import random
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -251,6 +253,50 @@ async def restarted(server: TorchServe, scale: float) -> Outcome:
         return Outcome("server restarted under load", target.sent, outcomes, recovery_s)
 
 
+def disk_full(store: Path, scale: float) -> Outcome | None:
+    """A server whose folder for sockets, logs and unpacked archives has no byte left for a while, and then has again.
+
+    None where this user may not mount a small file system to try it in.
+    """
+    mount = store.parent / "small"
+    mount.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=128m", "tmpfs", str(mount)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        print("left out: disk full; this user may not mount a tmpfs", file=sys.stderr)
+        return None
+
+    async def fill(server: TorchServe) -> Outcome:
+        async with Target(server) as target:
+            await target.recovered(time.monotonic())
+            before, target.sent, stop = memory_mib(server), 0, asyncio.Event()
+            running = asyncio.create_task(_load_until(stop, target, 2, pause_s=0.01))
+            await asyncio.sleep(1)
+            ballast = mount / "ballast"
+            with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+                while True:
+                    file.write(bytes(2**20))
+            await asyncio.sleep(max(1.0, 10 * scale))
+            ballast.unlink()
+            freed = time.monotonic()
+            while target.last_answer < freed and time.monotonic() < freed + 60:
+                await asyncio.sleep(0.02)
+            recovery_s = target.last_answer - freed
+            await asyncio.sleep(1)
+            stop.set()
+            outcome = Outcome("temporary folder full", target.sent, (await running).outcomes, recovery_s)
+            outcome.server_errors = dict(target.server_errors)
+            outcome.memory_before_mib, outcome.memory_after_mib = before, memory_mib(server)
+            return outcome
+
+    usual, tempfile.tempdir = tempfile.tempdir, str(mount)
+    try:
+        with TorchServe(store) as server:
+            return asyncio.run(fill(server))
+    finally:
+        tempfile.tempdir = usual
+        subprocess.run(["umount", "--lazy", str(mount)], check=False)
+
+
 async def run(server: TorchServe, scale: float = 1.0) -> list[Outcome]:
     """All scenarios one after another on one server; `scale` shortens them."""
     scenarios = [
@@ -278,7 +324,12 @@ async def run(server: TorchServe, scale: float = 1.0) -> list[Outcome]:
     return outcomes
 
 
-async def _load_until(stop: asyncio.Event, target: Target, concurrency: int = 8, pause_s: float = 0.0) -> load.Load:
+async def _load_until(
+    stop: asyncio.Event,
+    target: Target,
+    concurrency: int = 8,
+    pause_s: float = 0.0,
+) -> load.Load:
     """Keeps requests in flight until told to stop."""
     result = load.Load()
 
@@ -373,10 +424,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="file of the rows; by default named after date, commit and device")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="tergan-chaos-"))
+    store = folder / "store"
     try:
-        build.packing.pack("recognize", out=folder)
-        with TorchServe(folder, model_api=True) as server:
+        build.packing.pack("recognize", out=store)
+        with TorchServe(store, model_api=True) as server:
             outcomes = asyncio.run(run(server, arguments.scale))
+        outcomes += [one for one in [disk_full(store, arguments.scale)] if one]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(table(outcomes))

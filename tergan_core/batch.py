@@ -89,7 +89,7 @@ def run(config: BatchConfig) -> dict[str, int]:
     if missing:
         from tqdm import tqdm
 
-        ray = _start(config)
+        ray = start_ray(config.workers, config.address)
         try:
             worker = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=-1)(_Worker)
             pool = ray.util.ActorPool([worker.remote(config) for _ in range(min(config.workers, len(missing)))])
@@ -142,22 +142,26 @@ class _Worker:
         return Request({"identity": picture, "expression": self.driver, **fields})
 
 
-def _start(config: BatchConfig) -> Any:
+def start_ray(cpus: int, address: str | None = None) -> Any:
     """Ray, connected to a cluster, or to one that is started here, as small and as silent as it can be.
 
     Ray's own servers listen on all interfaces, at ports by chance; a token that only this run knows keeps others out.
+
+    Args:
+        cpus: of the cluster that is started.
+        address: of a running cluster.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if config.address is None and "ray" not in sys.modules:  # which reads the environment when it is imported
+    if address is None and "ray" not in sys.modules:  # which reads the environment when it is imported
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     import ray
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
-    if config.address:
-        ray.init(address=config.address, **quiet)
+    if address:
+        ray.init(address=address, **quiet)
     else:
-        memory = 128 * 2**20  # parts are names and counts: next to nothing is sent
-        ray.init(num_cpus=config.workers, include_dashboard=False, object_store_memory=memory, **quiet)
+        memory = 128 * 2**20  # nothing large is sent by Ray
+        ray.init(num_cpus=cpus, include_dashboard=False, object_store_memory=memory, **quiet)
     return ray
 
 

@@ -48,6 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "provenance": {"errors"},
     "client": {"errors", "images", "provenance", "results"},
     "batch": {"errors", "weights", "serving"},
+    "ray_serve": {"batch", "errors", "weights", "serving"},
     "cli": BELOW_MODEL | {"model", "weights", "pipeline", "packing", "serving", "photo", "engine", "provenance"},
 }
 CLONE_ONLY = {"handlers", "model_archives", "training", "benchmarks", "tests"}
