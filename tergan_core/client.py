@@ -21,7 +21,7 @@ from . import errors as errors_module
 from .errors import InvalidRequestError, MissingExtraError, ServerError, TerganError
 from .images import encode, to_pixels
 from .provenance import described
-from .results import GeneratedFace, Recognition
+from .results import GeneratedFace, Recognition, weights_in_words
 
 ProtocolName = Literal["torchserve", "kserve-http", "kserve-grpc"]
 IN_FLIGHT = 16
@@ -80,13 +80,15 @@ class AsyncClient:
         except TimeoutError:
             return False
 
-    async def edit(self, face: Any, to: Any, intensity: Any = 1.0, *, errors: str = "raise") -> Any:
+    async def edit(
+        self, face: Any, to: Any = None, intensity: Any = 1.0, *, units: Any = None, errors: str = "raise"
+    ) -> Any:
         """As `FaceEditor.edit`; mixtures and codes are not served.
 
         Raises:
             TerganError: what the local editor would raise, by the server's word; ServerError if there is no answer.
         """
-        return await self._each("edit", errors, image=face, expression=to, intensity=intensity)
+        return await self._each("edit", errors, image=face, expression=to, intensity=intensity, units=units)
 
     async def transfer(self, *, identity: Any, expression: Any, intensity: Any = 1.0, errors: str = "raise") -> Any:
         """As `FaceEditor.transfer`; raises as `edit`."""
@@ -118,8 +120,9 @@ class AsyncClient:
         if isinstance(answer, Recognition):
             return answer
         picture = PIL.Image.open(io.BytesIO(answer))
-        to, model = row["expression"] if task == "edit" else None, described(picture.info).get("model", "")
-        pixels = np.asarray(picture.convert("RGB"))
+        model, pixels = described(picture.info).get("model", ""), np.asarray(picture.convert("RGB"))
+        asked = [row["expression"], weights_in_words(row["units"] or {})] if task == "edit" else []
+        to = " + ".join(filter(None, asked)) or None
         return GeneratedFace(pixels, task, to, float(row["intensity"]), model=model)  # type: ignore[arg-type]
 
     async def _ask(self, task: str, fields: Fields) -> bytes | Recognition:
@@ -417,8 +420,9 @@ def _fields(task: str, row: dict[str, Any]) -> Fields:
                 fields[name] = float(value)
             except (TypeError, ValueError):
                 fields[name] = str(value)  # the server says what is accepted
-        elif (task, name) == ("edit", "expression"):
-            fields[name] = str(value)
+        elif task == "edit" and name != "image":
+            if value is not None:
+                fields[name] = value if isinstance(value, str) else json.dumps(value, default=str)
         else:
             fields[name] = encode(to_pixels(value, name=name))
     return fields

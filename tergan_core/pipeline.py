@@ -25,7 +25,7 @@ from .errors import (
 )
 from .images import ImageInput, face_tensor, to_array
 from .model import TERGAN
-from .results import GeneratedFace, Recognition
+from .results import GeneratedFace, Recognition, weights_in_words
 from .weights import SHIPPED, describe, load, locate
 
 Named = tuple[str, Any]
@@ -299,7 +299,7 @@ class FaceEditor:
             raise IntensityError(f"{name} has weights that sum to {total:.3g}; accepted: at most 1.")
         neutral = self.model.prototypes[0]
         code = neutral + sum(weight * (self._prototype(name, key) - neutral) for key, weight in weights.items())
-        return Change(_sum(weights), whole, code)
+        return Change(weights_in_words(weights), whole, code)
 
     @property
     def _no_change(self) -> "Change":
@@ -325,7 +325,7 @@ class FaceEditor:
             weight = _number(f"{name}[{key!r}]", value, self.config.max_intensity)
             weights |= dict.fromkeys(places, weight)
         values = torch.tensor([*weights.values()], device=self._device)
-        return Change(_sum(units), [*weights], values)
+        return Change(weights_in_words(units), [*weights], values)
 
     def _prototype(self, name: str, expression: Any) -> Tensor:
         if not isinstance(expression, str) or expression not in self.expressions:
@@ -414,10 +414,6 @@ class Change:
         changed = code.clone()
         changed[self.places] = self.values.to(code.dtype)
         return changed
-
-
-def _sum(weights: dict[str, float]) -> str:
-    return " + ".join(f"{weight:g} {key}" for key, weight in weights.items())
 
 
 def _listed(name: str, value: Any) -> list[Named] | None:

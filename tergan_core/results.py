@@ -21,6 +21,15 @@ Box = tuple[float, float, float, float]
 """Left, top, right and bottom in pixels of a photo."""
 
 
+def weights_in_words(weights: dict[str, float]) -> str:
+    """A mixture, or weights of face units, as `GeneratedFace.to` names them.
+
+    >>> weights_in_words({"happiness": 0.5, "surprise": 0.3})
+    '0.5 happiness + 0.3 surprise'
+    """
+    return " + ".join(f"{weight:g} {name}" for name, weight in weights.items())
+
+
 @dataclass(frozen=True)
 class Recognition:
     """Which expression a face shows.

@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 
 from tergan_core.client import AsyncClient, Client
-from tergan_core.errors import InvalidImageError, InvalidRequestError, ServerError, UnknownExpressionError
+from tergan_core.errors import (
+    InvalidImageError,
+    InvalidRequestError,
+    ServerError,
+    UnknownExpressionError,
+    UnknownUnitError,
+)
 from tergan_core.provenance import inspect
 from tergan_core.results import Recognition
 from tergan_core.serving import FIELDS, Service, request_from_row
@@ -80,6 +86,18 @@ def test_results_equal_the_local_editors(client, tiny_editor, face_images):
     assert (moved.image == tiny_editor.transfer(identity=a, expression=b).image).all()
     found, known = client.recognize(a), tiny_editor.recognize(a)
     assert found.label == known.label and found.probabilities == pytest.approx(known.probabilities, abs=1e-5)
+
+
+def test_units_are_served_as_they_are_edited(client, tiny_editor, face_images):
+    weights = {"mouthSmile": 0.6, "jawOpen": 0.2}
+    for to in (None, "fear"):
+        made, local = (
+            client.edit(face_images[0], to, units=weights),
+            tiny_editor.edit(face_images[0], to, units=weights),
+        )
+        assert (made.image == local.image).all() and made.to == local.to
+    with pytest.raises(UnknownUnitError, match="jawOpen"):
+        client.edit(face_images[0], units={"jawOpn": 0.2})
 
 
 def test_a_bad_item_of_a_list_fails_alone_and_with_the_same_error(client, face_images):
