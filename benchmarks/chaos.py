@@ -28,7 +28,7 @@ import psutil
 from benchmarks import load, rows
 from model_archives import build
 from model_archives.rollout import rollout
-from model_archives.server import TorchServe
+from model_archives.server import TorchServe, stop_on_sigterm
 
 
 @dataclass
@@ -106,6 +106,14 @@ class Target:
             self.last_answer = time.monotonic()
         return answer.status
 
+    async def answered_since(self, moment: float) -> float:
+        """When the load that is running got its first 200 after a moment, both by `time.monotonic`."""
+        while self.last_answer < moment:
+            if time.monotonic() > moment + 60:
+                raise RuntimeError("the server did not recover within 60 s")
+            await asyncio.sleep(0.02)
+        return self.last_answer
+
     async def recovered(self, since: float) -> float:
         """Seconds from `since` to the next 200; its probes are not counted."""
         count = self.sent
@@ -143,14 +151,9 @@ async def worker_killed(target: Target, _: float) -> Outcome:
     for worker in _workers(target.server):
         worker.kill()
     killed = time.monotonic()
-    while target.last_answer < killed + 0.2 and time.monotonic() < killed + 60:
-        await asyncio.sleep(0.05)
-    recovered = target.last_answer
+    recovery_s = await target.answered_since(killed + 0.2) - killed
     stop.set()
     outcomes = (await running).outcomes
-    if recovered < killed + 0.2:
-        raise RuntimeError("the server did not recover within 60 s")
-    recovery_s = recovered - killed
     return Outcome("worker killed under load", target.sent, outcomes, recovery_s)
 
 
@@ -241,16 +244,17 @@ async def restarted(server: TorchServe, scale: float) -> Outcome:
         await asyncio.sleep(max(1.0, 5 * scale))
         began = time.monotonic()
         await asyncio.to_thread(server.stop)
+        stopped = time.monotonic()
         (server.store / "recognize-2.mar").unlink(missing_ok=True)  # of the roll-out; one archive per model
         await asyncio.to_thread(server.__enter__)
         target.headers.update(server.headers)
-        while target.last_answer < began + 1 and time.monotonic() < began + 120:
-            await asyncio.sleep(0.05)
-        recovery_s = target.last_answer - began
+        recovery_s = await target.answered_since(stopped) - began
         await asyncio.sleep(max(1.0, 5 * scale))
         stop.set()
         outcomes = (await running).outcomes
-        return Outcome("server restarted under load", target.sent, outcomes, recovery_s)
+        outcome = Outcome("server restarted under load", target.sent, outcomes, recovery_s)
+        outcome.server_errors = dict(target.server_errors)
+        return outcome
 
 
 def disk_full(store: Path, scale: float) -> Outcome | None:
@@ -275,12 +279,12 @@ def disk_full(store: Path, scale: float) -> Outcome | None:
             with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
                 while True:
                     file.write(bytes(2**20))
+            if shutil.disk_usage(mount).free:
+                raise RuntimeError(f"{mount} is not full")
             await asyncio.sleep(max(1.0, 10 * scale))
             ballast.unlink()
             freed = time.monotonic()
-            while target.last_answer < freed and time.monotonic() < freed + 60:
-                await asyncio.sleep(0.02)
-            recovery_s = target.last_answer - freed
+            recovery_s = await target.answered_since(freed) - freed
             await asyncio.sleep(1)
             stop.set()
             outcome = Outcome("temporary folder full", target.sent, (await running).outcomes, recovery_s)
@@ -425,6 +429,7 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="tergan-chaos-"))
     store = folder / "store"
+    stop_on_sigterm()
     try:
         build.packing.pack("recognize", out=store)
         with TorchServe(store, model_api=True) as server:

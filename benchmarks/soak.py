@@ -23,7 +23,7 @@ from tqdm import tqdm
 from benchmarks import load, rows
 from benchmarks.chaos import memory_mib, picture
 from model_archives import build
-from model_archives.server import TorchServe
+from model_archives.server import TorchServe, stop_on_sigterm
 
 RISE_MIB_PER_H = 60.0
 """A steeper rise than this, beyond twice its error, is called a leak."""
@@ -134,6 +134,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="file of the row; by default named after date, commit and device")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="tergan-soak-"))
+    stop_on_sigterm()
     settings = {"minutes": arguments.minutes, "requests_per_s": arguments.rate}
     # Made now, so that it names the commit that runs, whatever happens to the clone meanwhile.
     row = rows.row("soak", {"scenario": f"{arguments.minutes:g} minutes"}, {}, settings, "cpu")
