@@ -159,8 +159,14 @@ class TrainConfig:
     pretrained: bool = False
     """Start both encoders from timm's published weights."""
 
+    expression_backbone_file: str | None = None
+    """Safetensors file of timm weights that the expression encoder starts from; `training.imagenet` writes one."""
+
     start_from: str | None = None
-    """Folder or repository of finished weights to start the network from, in place of chance; same architecture."""
+    """Folder or repository of finished weights to start from; parts that differ in shape start afresh and are named."""
+
+    frozen: tuple[str, ...] = ()
+    """Parts of the network that are not trained, such as `expression_encoder` or `decoder`."""
 
     report_every: int = 50
     """Steps between two rows of metrics."""
@@ -272,6 +278,38 @@ TINY = dataclasses.replace(
 """What two processes of one CPU core each train in about an hour. The shipped `tergan-s` is made with it, with
 `--start-from` an older one, `--lr 1e-3` and `--images 100000`."""
 
+MEDIUM = dataclasses.replace(
+    TINY,
+    model=dataclasses.replace(
+        DEFAULT.model, image_size=128, expression_backbone="tf_efficientnet_lite0", expression_backbone_options={}
+    ),
+    run="runs/medium",
+    start_from="runs/expression/checkpoint/model",
+    frozen=("expression_encoder", "expression_head", "classifier"),
+)
+"""The faces of 128 px of `tergan-m`, around the expression encoder that `EXPRESSION` made."""
+
+EXPRESSION = dataclasses.replace(
+    MEDIUM,
+    weights=dataclasses.replace(
+        TermWeights(),
+        identity_classification=0,
+        paired_swap=0,
+        reconstruction=0,
+        expression_consistency=0,
+        identity_consistency=0,
+        cross_cycle=0,
+        adversarial=0,
+        critic_expression=0,
+    ),
+    run="runs/expression",
+    batch_size=16,
+    lr=1e-3,
+    start_from="tergan-s",
+    frozen=("identity_encoder", "identity_head", "decoder"),
+)
+"""The expression encoder alone, to which nothing has to be drawn; start it with `--expression-backbone-file`."""
+
 SMOKE = dataclasses.replace(
     DEFAULT,
     model=dataclasses.replace(
@@ -295,4 +333,12 @@ SMOKE = dataclasses.replace(
 )
 """Seconds, not hours: for tests and for a look at the machinery."""
 
-PRESETS = {"default": DEFAULT, "paper": PAPER, "recorded": RECORDED, "tiny": TINY, "smoke": SMOKE}
+PRESETS = {
+    "default": DEFAULT,
+    "paper": PAPER,
+    "recorded": RECORDED,
+    "tiny": TINY,
+    "medium": MEDIUM,
+    "expression": EXPRESSION,
+    "smoke": SMOKE,
+}

@@ -22,6 +22,9 @@ REFINING = {
 }
 """Terms that need a generated image which is already a face; they join at `refine_from`."""
 
+_ENCODING = {"unit_regression", "expression_classification", "identity_classification", "r1"}
+"""Terms for which nothing has to be drawn."""
+
 R1_EVERY = 8
 
 
@@ -36,8 +39,8 @@ class Networks:
 
 def generator_terms(
     networks: Networks, batch: Batch, weights: TermWeights, *, refine: bool, true_units: Tensor
-) -> tuple[dict[str, Tensor], Tensor]:
-    """The generator's terms by name, and the generated images.
+) -> tuple[dict[str, Tensor], Tensor | None]:
+    """The generator's terms by name, and the generated images, if any term needs some.
 
     Args:
         refine: whether the terms of `REFINING` take part.
@@ -64,6 +67,8 @@ def generator_terms(
             networks.identity_classifier(person.embedding), batch.person
         )
 
+    if active <= _ENCODING:
+        return terms, None
     if model.config.units:
         person, wanted = _with_true_units(person, wanted, batch, true_units)
     output = model.decode(person, wanted)

@@ -23,14 +23,17 @@ import numpy as np
 import torch
 import torch.distributed as distributed
 import tyro
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from tergan_core import weights
+from tergan_core.backbone import Backbone
 from tergan_core.discriminator import Discriminator
-from tergan_core.errors import ConfigError, TerganError
+from tergan_core.errors import ConfigError, TerganError, close_names
 from tergan_core.model import TERGAN
 from training import checkpoint, grid
 from training.config import PRESETS, TrainConfig, read
@@ -76,12 +79,12 @@ class State:
 def build(config: TrainConfig, people: int, device: torch.device) -> State:
     """Freshly initialised networks and optimisers."""
     torch.manual_seed(config.seed)
-    if config.start_from is None:
-        model = TERGAN(config.model, pretrained=config.pretrained)
-    else:
-        model = weights.load(config.start_from).train()
-        if model.config != config.model:
-            raise ConfigError(f"--start-from {config.start_from!r} is of another architecture than --model names")
+    model = TERGAN(config.model, pretrained=config.pretrained)
+    if config.start_from is not None:
+        _take_over(model, config.start_from)
+    if config.expression_backbone_file is not None:
+        _read_backbone(model.expression_encoder, config.expression_backbone_file)
+    _freeze(model, config.frozen)
     model = model.to(device, memory_format=torch.channels_last)
     critic = Discriminator(expressions=len(config.model.expressions), identities=people).to(device)
     identity_classifier = nn.Linear(config.model.identity_width, people).to(device)
@@ -89,10 +92,49 @@ def build(config: TrainConfig, people: int, device: torch.device) -> State:
         Networks(model, critic, identity_classifier),
         AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True),
         torch.optim.AdamW(
-            [*model.parameters(), *identity_classifier.parameters()], lr=config.lr, betas=(0.9, 0.99), weight_decay=1e-2
+            [p for part in (model, identity_classifier) for p in part.parameters() if p.requires_grad],
+            lr=config.lr,
+            betas=(0.9, 0.99),
+            weight_decay=1e-2,
         ),
         torch.optim.Adam(critic.parameters(), lr=config.critic_lr, betas=(0.0, 0.99)),
     )
+
+
+def _take_over(model: TERGAN, source: str) -> None:
+    """Starts the parts of the network whose tensors have the same shapes in finished weights from there."""
+    donor = dict(weights.load(source).named_children())
+    fresh = []
+    for name, part in model.named_children():
+        state = donor[name].state_dict()
+        if {key: value.shape for key, value in state.items()} == {k: v.shape for k, v in part.state_dict().items()}:
+            part.load_state_dict(state)
+        else:
+            fresh.append(name)
+    if len(fresh) == len(donor):
+        raise ConfigError(f"--start-from {source!r} has no part of the architecture that --model names")
+    if fresh:
+        print(f"start afresh, being of another shape in {source!r}: {', '.join(fresh)}", file=sys.stderr)
+
+
+def _read_backbone(backbone: Backbone, file: str) -> None:
+    """Takes a backbone's weights from a file of the whole timm model, whose last layers it does not have."""
+    try:
+        missing = backbone.features.model.load_state_dict(load_file(file), strict=False).missing_keys
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise ConfigError(
+            f"--expression-backbone-file {file!r} does not hold this backbone's weights: {error}"
+        ) from error
+    if missing:
+        raise ConfigError(f"--expression-backbone-file {file!r} lacks {missing[0]!r} of this backbone")
+
+
+def _freeze(model: TERGAN, names: tuple[str, ...]) -> None:
+    parts = dict(model.named_children())
+    for name in names:
+        if name not in parts:
+            raise ConfigError(f"--frozen has the unknown part {name!r}. {close_names(name, parts)}")
+        parts[name].eval().requires_grad_(False)
 
 
 def fit(config: TrainConfig, *, progress: bool = True) -> Path:
@@ -174,7 +216,7 @@ def _fit(config: TrainConfig, stop: list[int], progress: bool) -> Path:
         state.average.update_parameters(networks.model)
 
         # Critic.
-        if criticize:
+        if criticize and output is not None:
             for parameter in critic_parameters:
                 parameter.requires_grad_(True)
             penalize = state.step % R1_EVERY == 0

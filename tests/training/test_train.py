@@ -10,7 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 
 from tergan_core import weights
 from tergan_core.errors import ConfigError, WeightsCorruptError
@@ -47,15 +49,60 @@ def test_a_run_leaves_metrics_grids_its_configuration_and_a_model_that_loads(fin
     assert model.prototypes[1:].abs().sum(1).min() > 0
 
 
-def test_a_run_starts_from_finished_weights_of_the_same_architecture(finished, tmp_path):
+def test_a_run_starts_from_the_parts_of_finished_weights_that_fit(finished, tmp_path, capsys):
     finished_model = str(Path(finished.run) / "checkpoint" / "model")
     config = dataclasses.replace(finished, start_from=finished_model, run=str(tmp_path))
     started = train.build(config, 3, torch.device("cpu")).networks.model
-    for name, value in weights.load(finished_model).state_dict().items():
+    for name, value in weights.load(finished_model).named_parameters():
         assert torch.equal(started.state_dict()[name], value), name
-    other = dataclasses.replace(config, model=dataclasses.replace(config.model, identity_width=64))
-    with pytest.raises(ConfigError, match="architecture"):
-        train.build(other, 3, torch.device("cpu"))
+    assert not capsys.readouterr().err
+
+    larger = dataclasses.replace(config.model, image_size=64, expression_backbone="test_convnext")
+    started = train.build(dataclasses.replace(config, model=larger), 3, torch.device("cpu")).networks.model
+    for name, value in weights.load(finished_model).named_parameters():
+        if not name.startswith("expression_"):
+            assert torch.equal(started.state_dict()[name], value), name
+    assert "expression_encoder, expression_head" in capsys.readouterr().err
+
+
+def test_a_run_starts_its_expression_encoder_from_a_file_of_timm_weights(smoke, tmp_path):
+    backbone = timm.create_model("test_resnet")
+    file = tmp_path / "backbone.safetensors"
+    save_file(backbone.state_dict(), file)
+    config = dataclasses.replace(smoke, expression_backbone_file=str(file))
+    started = train.build(config, 3, torch.device("cpu")).networks.model.expression_encoder.features.model.state_dict()
+    assert started
+    for name, value in started.items():
+        assert torch.equal(value, backbone.state_dict()[name]), name
+
+    save_file({"conv1.0.weight": torch.zeros(2)}, file)
+    with pytest.raises(ConfigError, match="does not hold this backbone"):
+        train.build(config, 3, torch.device("cpu"))
+    save_file({"other": torch.zeros(2)}, file)
+    with pytest.raises(ConfigError, match="lacks"):
+        train.build(config, 3, torch.device("cpu"))
+
+
+def test_frozen_parts_do_not_move_and_the_others_do(smoke, tmp_path):
+    frozen = ("expression_encoder", "expression_head", "classifier")
+    config = dataclasses.replace(smoke, frozen=frozen, run=str(tmp_path / "run"))
+    before = train.build(config, 3, torch.device("cpu")).networks.model.state_dict()
+    after = state(train.fit(config, progress=False))
+    moved = {name for name, value in before.items() if not torch.equal(value, after[name]) and name != "prototypes"}
+    assert not [name for name in moved if name.startswith(frozen)]
+    assert {"decoder", "identity_encoder", "identity_head"} == {name.partition(".")[0] for name in moved}
+    with pytest.raises(ConfigError, match="Did you mean .decoder."):
+        train.build(dataclasses.replace(config, frozen=("decodr",)), 3, torch.device("cpu"))
+
+
+def test_an_encoder_is_trained_alone_without_drawing(smoke, tmp_path, monkeypatch):
+    weights_ = dataclasses.replace(PRESETS["expression"].weights)
+    config = dataclasses.replace(smoke, weights=weights_, run=str(tmp_path / "run"), images=8)
+    monkeypatch.setattr(train, "validate", lambda *_: {})
+    monkeypatch.setattr(train, "_draw", lambda *_: None)
+    monkeypatch.setattr("tergan_core.decoder.WarpDecoder.draw", lambda *_: pytest.fail("nothing has to be drawn"))
+    train.fit(config, progress=False)
+    assert {"unit_regression", "expression_classification"} <= metrics(tmp_path / "run")[0].keys()
 
 
 def test_consistency_and_adversarial_terms_join_late(finished):
