@@ -91,7 +91,7 @@ def test_frozen_parts_do_not_move_and_the_others_do(smoke, tmp_path):
     moved = {name for name, value in before.items() if not torch.equal(value, after[name]) and name != "prototypes"}
     assert not [name for name in moved if name.startswith(frozen)]
     assert {"decoder", "identity_encoder", "identity_head"} == {name.partition(".")[0] for name in moved}
-    with pytest.raises(ConfigError, match="Did you mean .decoder."):
+    with pytest.raises(ConfigError, match="Close names: decoder"):
         train.build(dataclasses.replace(config, frozen=("decodr",)), 3, torch.device("cpu"))
 
 

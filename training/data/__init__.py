@@ -1,7 +1,7 @@
 """What is trained on: rendered pairs, and the real data sets as their owners distribute them."""
 
 from training.data.layouts import LAYOUTS
-from training.data.pairs import Augmentation, Batch, Pairs
+from training.data.pairs import Augmentation, Batch, Choice, Pairs
 from training.data.reader import DataSet, detect, read
 from training.data.recorded import FaceImages, RecordedPairs, load_recorded
 from training.data.records import EXPRESSIONS, DataLayoutError, Record, folds, only, parse_wanted, with_identity
@@ -11,6 +11,7 @@ __all__ = [
     "LAYOUTS",
     "Augmentation",
     "Batch",
+    "Choice",
     "DataLayoutError",
     "DataSet",
     "FaceImages",

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from training.faces import load_pairs
@@ -53,6 +54,18 @@ class Batch:
         return Batch(*(v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for v in values))
 
 
+class Choice(NamedTuple):
+    """Which picture is what in a batch: rows of pairs, and sides (0 or 1) of them; arrays of equal length."""
+
+    pair: np.ndarray
+    side: np.ndarray
+    wanted_side: np.ndarray
+    driver_pair: np.ndarray
+    driver_side: np.ndarray
+    person: np.ndarray
+    reconstructions: int
+
+
 class Pairs:
     """Rendered pairs, from which any batch can be drawn by its seed.
 
@@ -66,6 +79,7 @@ class Pairs:
         data = load_pairs(path)
         self.images: np.ndarray = data["images"]  # uint8 [n, 2, h, w, 3]
         self.expressions: np.ndarray = np.array(data["expressions"])
+        self.masks: np.ndarray = data["masks"]  # uint8 [n, 2, h, w]
         self.units: np.ndarray = data["units"]  # float32 [n, 2, 52]
         self.labels = torch.from_numpy(np.array(data["pool_labels"], np.int64))
         self.intensities: np.ndarray = np.array(data["pool_intensities"])
@@ -85,6 +99,10 @@ class Pairs:
         Args:
             reconstructions: how many items, the first ones, are asked for the expression that they show.
         """
+        return self.take(self.choose(rng, size, reconstructions))
+
+    def choose(self, rng: np.random.Generator, size: int, reconstructions: int = 0) -> "Choice":
+        """Which pictures `draw` takes."""
         pair, side = rng.integers(0, len(self), size), rng.integers(0, 2, size)
         wanted_side = np.where(np.arange(size) < reconstructions, side, 1 - side)
         driver_pair, driver_side = pair.copy(), wanted_side.copy()
@@ -93,6 +111,11 @@ class Pairs:
             strangers = places[self.person[places // 2] != self.person[pair[i]]]
             if len(strangers):
                 driver_pair[i], driver_side[i] = divmod(int(rng.choice(strangers)), 2)
+        return Choice(pair, side, wanted_side, driver_pair, driver_side, self.person[pair], reconstructions)
+
+    def take(self, choice: "Choice") -> Batch:
+        """The pictures of a choice."""
+        pair, side, wanted_side, driver_pair, driver_side, person, reconstructions = choice
         shown, wanted = self.expressions[pair, side], self.expressions[pair, wanted_side]
         return Batch(
             identity=self.images_at(pair, side),
@@ -103,7 +126,7 @@ class Pairs:
             truth_units=torch.from_numpy(self.units[pair, wanted_side]),
             identity_label=self.labels[shown],
             label=self.labels[wanted],
-            person=torch.from_numpy(self.person[pair]),
+            person=torch.from_numpy(person),
             reconstructions=reconstructions,
         )
 
@@ -120,6 +143,10 @@ class Pairs:
         """The images of sides (0 or 1) of pairs, in [0, 1]."""
         images = torch.from_numpy(np.ascontiguousarray(self.images[pair, side]))
         return rearrange(images, "b h w c -> b c h w").float() / 255
+
+    def masks_at(self, pair: np.ndarray, side: np.ndarray) -> Bool[Tensor, "b 1 h w"]:
+        """Where the skin of the face is, in sides (0 or 1) of pairs."""
+        return rearrange(torch.from_numpy(np.ascontiguousarray(self.masks[pair, side])), "b h w -> b 1 h w") > 0
 
 
 class Augmentation:

@@ -131,7 +131,7 @@ def audit(pictures: list[Picture] | Iterator[Picture], total: int | None = None)
         "detected": len(persons) / max(1, seen),
         "expression": {name: _confusion(np.array(labels), np.stack(read[name])) for name in expression_readers},
         "person": {name: _separation(np.array(persons), np.stack(read[name])) for name in person_readers},
-        "units": _correlations(np.stack(units), np.stack(blendshapes)),
+        "units": correlations(np.stack(units), np.stack(blendshapes)),
         "missing": absent,
     }
 
@@ -178,7 +178,7 @@ def area_under_curve(scores: np.ndarray, labels: np.ndarray) -> float:
     return float((ranks[labels].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
-def _correlations(units: np.ndarray, blendshapes: np.ndarray) -> dict[str, float]:
+def correlations(units: np.ndarray, blendshapes: np.ndarray) -> dict[str, float]:
     """Pearson's correlation of each face unit with the landmarker's blendshape of its name, where both vary.
 
     The landmarker's cheek and nose blendshapes never leave 0: on 102 photographs, half of them smiling, none of

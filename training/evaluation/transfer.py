@@ -1,0 +1,151 @@
+"""Transfer against the true image, beside handing back the identity image, the expression image, and the truth."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from einops import reduce
+from torch import Tensor
+from tqdm import tqdm
+
+from tergan_core.model import TERGAN
+from training import judge
+from training.data import Batch, Choice, Pairs
+from training.evaluation import extractor
+from training.evaluation.measures import kernel_distance, masked_psnr, ssim
+from training.evaluation.readers import Readers, Readings, mean, unit_error
+from training.validate import psnr
+
+ROWS = ("model", "copy identity", "copy expression", "truth")
+
+
+def measure(model: TERGAN, pairs: Pairs, transfers: int, seed: int) -> dict[str, dict[str, float]]:
+    """Rows of figures over all transfers.
+
+    `psnr_db`, `ssim`, `l1`, `perceptual` compare with the true image over the whole picture, `psnr_face_db` in the mask
+    of the face, `l1_changed` in the pixels that have to change; `gain_db` is the PSNR above that of the identity image.
+    `kid` compares with pictures of other scenes (`kid_sd`: spread over subsets). Expression and `identity_similarity`
+    are read by our own judge.
+    """
+    reader = judge.load()
+    rng = np.random.default_rng(seed)
+    columns: dict[str, list[dict[str, Tensor]]] = {name: [] for name in ROWS}
+    features: dict[str, list[Tensor]] = {name: [] for name in (*ROWS, "others")}
+    shown = []
+    for _ in tqdm(range(0, transfers, 32), desc="transfer", unit="batch"):
+        choice = pairs.choose(rng, 32)
+        batch, images = outputs(model, pairs, choice)
+        mask = pairs.masks_at(choice.pair, choice.wanted_side)
+        other = reference(pairs, rng, choice)
+        features["others"].append(extractor.pooled(extractor.maps(other)))
+        true_maps = extractor.maps(batch.truth)
+        _, embedding_reference = reader(other)
+        shown.append(batch.identity_label == 0)
+        changed = (reduce((batch.truth - batch.identity).abs(), "b c h w -> b 1 h w", "mean") > 0.04).float()
+        for name, image in images.items():
+            logits, embedding = reader(image)
+            image_maps = extractor.maps(image)
+            features[name].append(extractor.pooled(image_maps))
+            difference = (image - batch.truth).abs()
+            columns[name].append(
+                {
+                    "psnr_db": psnr(image, batch.truth),
+                    "gain_db": psnr(image, batch.truth) - psnr(batch.identity, batch.truth),
+                    "psnr_face_db": masked_psnr(image, batch.truth, mask),
+                    "ssim": ssim(image, batch.truth),
+                    "l1": reduce(difference, "b c h w -> b", "mean"),
+                    "l1_changed": reduce(difference * changed, "b c h w -> b", "sum")
+                    / (3 * reduce(changed, "b 1 h w -> b", "sum") + 1),
+                    "perceptual": extractor.perceptual_distance(image_maps, true_maps),
+                    "expression_accuracy": (logits.argmax(1) == batch.label).float(),
+                    "identity_similarity": (embedding * embedding_reference).sum(1),
+                }
+            )
+    neutral = torch.cat(shown)
+    others = torch.cat(features["others"]).numpy()
+    rows: dict[str, dict[str, float]] = {}
+    for name, parts in columns.items():
+        values = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+        rows[name] = {key: round(float(value.mean()), 4) for key, value in values.items()}
+        for side, chosen in (("neutral", neutral), ("expressive", ~neutral)):
+            accuracy = values["expression_accuracy"][chosen].mean()
+            rows[name][f"expression_accuracy_from_{side}"] = round(float(accuracy), 4)
+        distance, spread = kernel_distance(torch.cat(features[name]).numpy(), others)
+        rows[name] |= {"kid": round(distance, 4), "kid_sd": round(spread, 4)}
+    return rows
+
+
+def read_independently(
+    model: TERGAN, pairs: Pairs, readers: Readers, transfers: int, seed: int
+) -> dict[str, dict[str, Any]]:
+    """Rows of what networks read that nobody here trained.
+
+    `found`: share of pictures with a face. `aed`: mean absolute difference to the truth of the landmarker's
+    blendshapes. For each reader of expressions: accuracy, and agreement with what it reads from the truth. For each
+    reader of persons: cosine similarity to another picture of the person (CSIM), to those of others, and the share of
+    pictures whose nearest reference is that of the right person (rank 1 among the people of these transfers).
+    """
+    rng = np.random.default_rng(seed)
+    choice = pairs.choose(rng, transfers)
+    batch, images = outputs(model, pairs, choice)
+    people, first = np.unique(choice.person, return_index=True)
+    references = readers.read(reference(pairs, rng, choice)[first])
+    person = np.searchsorted(people, choice.person)
+    read = {name: readers.read(image) for name, image in tqdm(images.items(), desc="independent readers")}
+    return {
+        name: _row(readings, read["truth"], references, batch.label.numpy(), batch.identity_label.numpy() == 0, person)
+        for name, readings in read.items()
+    }
+
+
+def outputs(model: TERGAN, pairs: Pairs, choice: Choice) -> tuple[Batch, dict[str, Tensor]]:
+    """The pairs of a choice, and the images that stand for a transfer by the names of `ROWS`."""
+    batch = pairs.take(choice)
+    made = [
+        model.transfer(identity=identity, expression=expression)
+        for identity, expression in zip(batch.identity.split(32), batch.expression.split(32), strict=True)
+    ]
+    images = (torch.cat(made), batch.identity, batch.expression, batch.truth)
+    return batch, dict(zip(ROWS, images, strict=True))
+
+
+def reference(pairs: Pairs, rng: np.random.Generator, choice: Choice) -> Tensor:
+    """A picture of each person in another scene: what identity is compared with."""
+    chosen = [
+        int(rng.choice(np.flatnonzero((pairs.person == person) & (np.arange(len(pairs)) != pair))))
+        for person, pair in zip(choice.person, choice.pair, strict=True)
+    ]
+    return pairs.images_at(np.array(chosen), np.zeros(len(chosen), np.int64))
+
+
+def _row(
+    read: Readings,
+    truth: Readings,
+    references: Readings,
+    label: np.ndarray,
+    neutral: np.ndarray,
+    person: np.ndarray,
+) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "found": mean(read.found),
+        "aed": mean(unit_error(read.blendshapes, truth.blendshapes)),
+    }
+    for name, labels in read.labels.items():
+        right = labels == label
+        row[name] = {
+            "accuracy": mean(right),
+            "accuracy_from_neutral": mean(right[neutral]),
+            "accuracy_from_expressive": mean(right[~neutral]),
+            "agrees_with_truth": mean(labels == truth.labels[name]),
+        }
+    for name, embeddings in read.embeddings.items():
+        similarity = embeddings @ references.embeddings[name].T
+        usable = np.isfinite(similarity)
+        own = np.arange(similarity.shape[1])[None] == person[:, None]
+        nearest = np.where(usable, similarity, -np.inf).argmax(1)
+        row[name] = {
+            "same_person": mean(similarity[own]),
+            "other_person": mean(similarity[~own]),
+            "rank_1": mean((nearest == person)[usable.any(1)]),
+        }
+    return row
