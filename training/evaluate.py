@@ -93,9 +93,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         "transfers": config.transfers,
         "read": config.read,
         "transfer": transfer.measure(model, pairs, config.transfers, config.seed),
-        "independent": transfer.read_independently(model, pairs, readers, config.read, config.seed)
-        if readers.can_see
-        else {},
+        "independent": transfer.read_independently(model, pairs, readers, config.read, config.seed),
         "edit": edit.measure(model, pairs, readers, config.edit_faces, config.edit_faces // 2),
         "recognition": recognition.measure(model, pairs),
         "folds": recognition.in_folds(model, config.fold_people),

@@ -36,7 +36,8 @@ from tergan_core.errors import MissingLibraryError, TerganError
 from training.faces import EXPRESSIONS, UNITS
 
 EXPRESSION_READERS = ("fer", "facex")
-PERSON_READERS = ("faceres", "mobileface")
+PERSON_READERS = {"faceres": 1024, "mobileface": 256}
+"""Names, and widths of their embeddings."""
 
 _NAMES = {"angry": "anger", "happy": "happiness", "sad": "sadness", "surprised": "surprise"}
 _FER = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")

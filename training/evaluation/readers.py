@@ -53,7 +53,7 @@ class Readers:
         expression, person = ([], []) if units_only else (self.expression, self.person)
         blendshapes = np.full((len(images), len(judges.UNITS)), np.nan, np.float32)
         labels = {name: np.full(len(images), -1) for name in expression}
-        rows: dict[str, list[np.ndarray | None]] = {name: [] for name in person}
+        embeddings = {name: np.full((len(images), judges.PERSON_READERS[name]), np.nan, np.float32) for name in person}
         for i, image in enumerate(images):
             picture = padded(image)
             face = judges.find_face(picture)
@@ -61,9 +61,9 @@ class Readers:
                 blendshapes[i] = face.blendshapes
                 for name in expression:
                     labels[name][i] = judges.expression_probabilities(name, picture, face).argmax()
-            for name in person:
-                rows[name].append(None if face is None else judges.person_embedding(name, picture, face))
-        return Readings(blendshapes, labels, {name: _stack(found) for name, found in rows.items()})
+                for name in person:
+                    embeddings[name][i] = judges.person_embedding(name, picture, face)
+        return Readings(blendshapes, labels, embeddings)
 
 
 def padded(image: Float[Tensor, "3 h w"]) -> np.ndarray:
@@ -84,8 +84,3 @@ def mean(values: np.ndarray) -> float | None:
     """Mean of what could be read, to 4 digits; None if nothing could."""
     read = values[np.isfinite(values)]
     return round(float(read.mean()), 4) if len(read) else None
-
-
-def _stack(rows: list[np.ndarray | None]) -> np.ndarray:
-    width = next((len(row) for row in rows if row is not None), 0)
-    return np.stack([np.full(width, np.nan, np.float32) if row is None else row for row in rows])

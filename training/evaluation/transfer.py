@@ -83,13 +83,18 @@ def read_independently(
     `found`: share of pictures with a face. `aed`: mean absolute difference to the truth of the landmarker's
     blendshapes. For each reader of expressions: accuracy, and agreement with what it reads from the truth. For each
     reader of persons: cosine similarity to another picture of the person (CSIM), to those of others, and the share of
-    pictures whose nearest reference is that of the right person (rank 1 among the people of these transfers).
+    pictures whose nearest reference is that of the right person (rank 1 among the people of these transfers). No rows
+    where the landmarker is not installed, or sees a face in less than half of the true images, as in tiny ones.
     """
+    if not readers.can_see:
+        return {}
     rng = np.random.default_rng(seed)
     choice = pairs.choose(rng, transfers)
     batch, images = outputs(model, pairs, choice)
     people, first = np.unique(choice.person, return_index=True)
     references = readers.read(reference(pairs, rng, choice)[first])
+    if references.found.mean() < 0.5:
+        return {}
     person = np.searchsorted(people, choice.person)
     read = {name: readers.read(image) for name, image in tqdm(images.items(), desc="independent readers")}
     return {
