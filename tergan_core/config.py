@@ -41,8 +41,9 @@ class ModelConfig:
     expression_width: int = 52
     """Width d of the expression code; at least the number of units."""
 
-    decoder: Literal["warp", "vector"] = "warp"
-    """`warp` moves the identity image's own pixels and draws what is missing; `vector` draws all from the two codes."""
+    decoder: Literal["warp", "skip", "vector"] = "warp"
+    """`warp` moves the identity image's own pixels and draws what is missing; `skip` draws all, seeing the identity
+    image at every resolution; `vector` draws all from the two codes."""
 
     decoder_widths: tuple[int, ...] = (24, 40, 64, 96)
     """Channels of the decoder at stride 2, 4, 8, ...; the last one holds for all coarser strides."""
@@ -68,7 +69,7 @@ class ModelConfig:
             self.expression_width,
             f"at least the number of units ({len(self.units)})",
         )
-        _check(self.decoder in ("warp", "vector"), "decoder", self.decoder, "'warp' or 'vector'")
+        _check(self.decoder in ("warp", "skip", "vector"), "decoder", self.decoder, "'warp', 'skip' or 'vector'")
         _check(
             len(self.decoder_widths) > 0 and all(width > 0 and width % 8 == 0 for width in self.decoder_widths),
             "decoder_widths",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .backbone import Backbone
 from .config import ModelConfig
-from .decoder import DECODERS, Drawing, IdentityCode, VectorDecoder, WarpDecoder
+from .decoder import DECODERS, Drawing, IdentityCode, SkipDecoder, VectorDecoder
 
 
 class TERGAN(nn.Module):
@@ -53,7 +53,7 @@ class TERGAN(nn.Module):
         self.classifier = nn.Sequential(
             nn.Linear(config.expression_width, 64), nn.SiLU(), nn.Linear(64, len(config.expressions))
         )
-        self.decoder: WarpDecoder | VectorDecoder = DECODERS[config.decoder](
+        self.decoder: SkipDecoder | VectorDecoder = DECODERS[config.decoder](
             config, self.identity_encoder.channels, self.identity_encoder.strides
         )
         self.register_buffer("prototypes", torch.zeros(len(config.expressions), config.expression_width))

@@ -19,7 +19,7 @@ def test_a_configuration_survives_json():
         ({"expressions": ("anger", "neutral")}, "begin with 'neutral'"),
         ({"expressions": ("neutral", "anger", "anger")}, "distinct"),
         ({"units": ("a", "b", "c"), "expression_width": 2}, "at least the number of units"),
-        ({"decoder": "unet"}, "'warp' or 'vector'"),
+        ({"decoder": "unet"}, "'warp', 'skip' or 'vector'"),
         ({"decoder_widths": (20,)}, "multiples of 8"),
         ({"max_intensity": 0.5}, "at least 1"),
     ],
