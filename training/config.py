@@ -32,6 +32,9 @@ class FacesConfig:
     workers: int = 2
     """Processes that render."""
 
+    seed: int = 0
+    """Seed of scenes, expressions and pairing."""
+
     cache: str = "cache"
     """Folder of the rendered pairs."""
 

@@ -278,7 +278,7 @@ def render(config: TrainConfig) -> None:
             scenes_per_person=config.faces.scenes if train else 4,
             pool_size=config.faces.pool if train else 70,
             size_px=config.model.image_size,
-            seed=config.seed + (0 if train else 1),
+            seed=config.faces.seed + (0 if train else 1),
             workers=config.faces.workers,
         )
 
@@ -333,7 +333,7 @@ def _cache(config: TrainConfig, split: str) -> Path:
     faces = config.faces
     people, scenes = (faces.people, faces.scenes) if split == "train" else (faces.validation_people, 4)
     return (
-        Path(faces.cache) / f"{split}-{people}x{scenes}-pool{faces.pool}-{config.model.image_size}px-seed{config.seed}"
+        Path(faces.cache) / f"{split}-{people}x{scenes}-pool{faces.pool}-{config.model.image_size}px-seed{faces.seed}"
     )
 
 

@@ -152,7 +152,8 @@ def test_it_compiles_as_one_graph_and_gives_the_same_image(faces):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("backbone", "decoder"), [*((backbone, "warp") for backbone in BACKBONES), ("test_resnet", "skip"), ("test_resnet", "vector")]
+    ("backbone", "decoder"),
+    [*((backbone, "warp") for backbone in BACKBONES), ("test_resnet", "skip"), ("test_resnet", "vector")],
 )
 @torch.no_grad()
 def test_every_family_of_backbone_traces_as_one_graph(backbone, decoder, faces):

@@ -18,7 +18,7 @@ from training.validate import psnr
 INTENSITIES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
-def measure(model: TERGAN, pairs: Pairs, readers: Readers, faces: int, read_faces: int) -> dict[str, Any]:
+def measure(model: TERGAN, pairs: Pairs, readers: Readers | None, faces: int, read_faces: int) -> dict[str, Any]:
     """Accuracy at the peak, beside the same judge's on true images at their peak; intensity 0; the way in between.
 
     Every face is edited to every expression but its own. How far an edit is along its way is read twice: from the
@@ -45,7 +45,7 @@ def measure(model: TERGAN, pairs: Pairs, readers: Readers, faces: int, read_face
         code = model.encode_expression(rearrange(series, "n t c h w -> (n t) c h w"))
         way = rearrange(code, "(n t) d -> n t d", n=faces) - person.expression[:, None]
         own.append(((way * direction[:, None]).sum(2) / (direction**2).sum(1, keepdim=True))[far].numpy())
-        if readers.can_see:
+        if readers is not None and readers.can_see:
             landmarker.append(_way_of_blendshapes(readers, series[far][:read_faces]))
     unchanged = model.edit(batch.identity, torch.zeros(faces, dtype=torch.long), 0.0)
     return {

@@ -1,0 +1,177 @@
+"""What each part of the objective and of the network buys: `python -m training.ablate --workers 2`.
+
+Every row changes one thing of a small run and sees the same people and as many images; three seeds each. The figures
+are of validation people, not of the test people. The same command again goes on where it stopped; the table goes to
+stdout.
+"""
+
+import dataclasses
+import json
+import multiprocessing
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+from tqdm import tqdm
+
+from tergan_core import weights
+from training import train
+from training.config import TINY, FacesConfig, TrainConfig, merge
+from training.evaluation import edit, transfer
+
+BASE = dataclasses.replace(
+    TINY,
+    model=dataclasses.replace(TINY.model, image_size=64),
+    faces=FacesConfig(people=400, scenes=8, pool=700),
+    run="runs/ablations",
+    images=12_000,
+    batch_size=16,
+    refine_from=0.5,
+    critic_warmup_steps=100,
+    ema_decay=0.99,
+)
+"""Three to five CPU-minutes. Shorter than a shipped run by far: read differences, not levels."""
+
+ROWS: dict[str, dict[str, Any]] = {
+    "base": {},
+    "no expression consistency": {"weights": {"expression_consistency": 0.0}},
+    "no identity consistency": {"weights": {"identity_consistency": 0.0}},
+    "neither consistency": {"weights": {"expression_consistency": 0.0, "identity_consistency": 0.0}},
+    "no cross-cycle": {"weights": {"cross_cycle": 0.0}},
+    "no critic": {"weights": {"adversarial": 0.0, "critic_expression": 0.0}},
+    "critic without expression": {"weights": {"critic_expression": 0.0}},
+    "critic reads the person": {"weights": {"critic_identity": 0.02}},
+    "no R1 penalty": {"weights": {"r1": 0.0}},
+    "no refining terms": {"refine_from": 1.0},
+    "refining from the start": {"refine_from": 0.0},
+    "no paired swap": {"weights": {"paired_swap": 0.0}},
+    "no unit regression": {"weights": {"unit_regression": 0.0}, "true_units_share": 0.0},
+    "no true units": {"true_units_share": 0.0},
+    "decoder: skip": {"model": {"decoder": "skip"}},
+    "decoder: vector": {"model": {"decoder": "vector"}},
+    "identity backbone: lcnet_050": {"model": {"identity_backbone": "lcnet_050"}},
+    "expression backbone: lcnet_050": {
+        "model": {"expression_backbone": "lcnet_050", "expression_backbone_options": {}},
+    },
+    "expression backbone: mobilenetv4": {
+        "model": {"expression_backbone": "mobilenetv4_conv_small", "expression_backbone_options": {}},
+    },
+}
+"""Name, and what it changes in `BASE`."""
+
+_COLUMNS = {
+    "gain_db": "gain dB",
+    "l1_changed": "L1, changed pixels",
+    "perceptual": "perceptual",
+    "expression_accuracy": "expression accuracy",
+    "expression_accuracy_from_expressive": "from expressive",
+    "identity_similarity": "identity similarity",
+    "edit_accuracy": "edits",
+    "monotone": "monotone",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblateConfig:
+    """Which rows, how long."""
+
+    rows: tuple[str, ...] = tuple(ROWS)
+    """Names of the rows."""
+
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds of initialisation and batches; the faces are the same."""
+
+    images: int = BASE.images
+    """Images seen by each run."""
+
+    out: Path = Path("runs/ablations")
+    """Folder of runs and of `results.jsonl`."""
+
+    cache: str = "cache"
+    """Folder of rendered pairs."""
+
+    workers: int = 1
+    """Runs at a time, each on one core."""
+
+    def __post_init__(self):
+        unknown = [name for name in self.rows if name not in ROWS]
+        if unknown:
+            raise ValueError(f"--rows has the unknown name {unknown[0]!r}; accepted: {', '.join(ROWS)}")
+
+
+def ablate(config: AblateConfig) -> list[dict[str, Any]]:
+    """Runs what is not done yet, and returns all results of these rows, seeds and images."""
+    config.out.mkdir(parents=True, exist_ok=True)
+    file = config.out / "results.jsonl"
+    done = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+    found = {(row["row"], row["seed"]): row for row in done if row["images"] == config.images}
+    wanted = [(name, seed) for seed in config.seeds for name in config.rows]
+    train.render(_run(config, "base", 0))
+    # A fresh interpreter for each run: nothing of the last one, and no lock of a thread, is inherited.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(config.workers, mp_context=context, max_tasks_per_child=1) as pool:
+        running = [pool.submit(_row, config, *key) for key in wanted if key not in found]
+        for future in tqdm(as_completed(running), total=len(running), desc="ablations", unit="run"):
+            row = future.result()
+            found[row["row"], row["seed"]] = row
+            with file.open("a", encoding="utf-8") as results:
+                results.write(json.dumps(row) + "\n")
+    return [found[key] for key in wanted]
+
+
+def _run(config: AblateConfig, name: str, seed: int) -> TrainConfig:
+    faces = dataclasses.replace(BASE.faces, cache=config.cache)
+    folder = config.out / f"{name.replace(' ', '-').replace(':', '')}-{seed}-{config.images}"
+    return merge(dataclasses.replace(BASE, faces=faces, images=config.images, seed=seed, run=str(folder)), ROWS[name])
+
+
+def _row(config: AblateConfig, name: str, seed: int) -> dict[str, Any]:
+    run = _run(config, name, seed)
+    _, validation = train.load_data(run)
+    model = weights.load(train.fit(run, progress=False) / "checkpoint" / "model")
+    with torch.inference_mode():
+        figures = transfer.measure(model, validation, 192, 0)["model"]
+        edits = edit.measure(model, validation, None, 32, 0)
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return {
+        "row": name,
+        "seed": seed,
+        "images": config.images,
+        "commit": commit.stdout.strip(),
+        **figures,
+        "edit_accuracy": edits["mean_expression_accuracy"],
+        "monotone": edits["own"]["monotone"],
+    }
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """Means and standard deviations over seeds, as Markdown."""
+    lines = ["| | " + " | ".join(_COLUMNS.values()) + " |", "|---" * (len(_COLUMNS) + 1) + "|"]
+    for name in dict.fromkeys(row["row"] for row in results):
+        rows = [row for row in results if row["row"] == name]
+        cells = (np.array([row[key] for row in rows]) for key in _COLUMNS)
+        lines.append(
+            f"| {name} | " + " | ".join(f"{values.mean():.3f} ± {values.std():.3f}" for values in cells) + " |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line."""
+    try:
+        config = tyro.cli(AblateConfig, args=arguments, description=__doc__)
+        print(table(ablate(config)))
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
