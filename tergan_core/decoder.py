@@ -109,6 +109,9 @@ class SkipDecoder(nn.Module):
             self.map_indices.append(index)
             self.skips.append(nn.Conv2d(skip_in, width, 1) if skip_in else nn.Identity())
             self.blocks.append(AdaptiveBlock(width_in + (width if skip_in else 0), width, 128))
+        self._build_outputs(width)
+
+    def _build_outputs(self, width: int) -> None:
         self.to_subpixels = nn.Conv2d(width, 48, 1)
         self.to_pixels = nn.Conv2d(12 + 3, 3, 3, padding=1)
 
@@ -143,9 +146,9 @@ class WarpDecoder(SkipDecoder):
     The flow starts at zero, so an untrained decoder gives back a faint copy of the identity image.
     """
 
-    def __init__(self, config: ModelConfig, channels: list[int], strides: list[int]):
-        super().__init__(config, channels, strides)
-        self.to_flow = nn.Conv2d(self.to_subpixels.in_channels, 2, 3, padding=1)
+    def _build_outputs(self, width: int) -> None:
+        self.to_flow = nn.Conv2d(width, 2, 3, padding=1)
+        self.to_subpixels = nn.Conv2d(width, 48, 1)
         self.to_pixels = nn.Conv2d(12 + 3, 4, 3, padding=1)
         for parameter in (*self.to_flow.parameters(), *self.to_pixels.parameters()):
             nn.init.zeros_(parameter)
