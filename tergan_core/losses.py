@@ -1,20 +1,62 @@
 """The terms of the objective: pure functions, one scalar each. Weights live in `training.config`, nowhere else."""
 
+from collections.abc import Sequence
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from einops import reduce
 from jaxtyping import Float, Int
 from torch import Tensor
 
+Adversarial = Literal["logistic", "hinge", "least squares", "relativistic"]
+"""Kinds of adversarial loss: non-saturating logistic (Goodfellow et al. 2014, 1406.2661), hinge (Lim and Ye 2017,
+1705.02894), least squares (Mao et al. 2016, 1611.04076), relativistic pairs (Jolicoeur-Martineau 2018, 1807.00734)."""
 
-def adversarial_discriminator(real: Float[Tensor, " b"], fake: Float[Tensor, " b"]) -> Float[Tensor, ""]:
-    """Critic's side of the non-saturating logistic GAN loss (Goodfellow et al. 2014, 1406.2661)."""
-    return F.softplus(-real).mean() + F.softplus(fake).mean()
+
+def adversarial_discriminator(
+    real: Float[Tensor, " b"], fake: Float[Tensor, " b"], kind: Adversarial = "logistic"
+) -> Float[Tensor, ""]:
+    """Critic's side of a GAN loss.
+
+    Args:
+        real, fake: realness logits; `relativistic` compares those in the same place.
+    """
+    match kind:
+        case "logistic":
+            return F.softplus(-real).mean() + F.softplus(fake).mean()
+        case "hinge":
+            return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+        case "least squares":
+            return 0.5 * ((real - 1) ** 2).mean() + 0.5 * (fake**2).mean()
+        case "relativistic":
+            return F.softplus(fake - real).mean()
 
 
-def adversarial_generator(fake: Float[Tensor, " b"]) -> Float[Tensor, ""]:
-    """Generator's side of the non-saturating logistic GAN loss."""
-    return F.softplus(-fake).mean()
+def adversarial_generator(
+    fake: Float[Tensor, " b"], real: Float[Tensor, " b"], kind: Adversarial = "logistic"
+) -> Float[Tensor, ""]:
+    """Generator's side of a GAN loss; `real` matters for `relativistic` alone."""
+    match kind:
+        case "logistic":
+            return F.softplus(-fake).mean()
+        case "hinge":
+            return -fake.mean()
+        case "least squares":
+            return 0.5 * ((fake - 1) ** 2).mean()
+        case "relativistic":
+            return F.softplus(real - fake).mean()
+
+
+def feature_matching(
+    output: Sequence[Float[Tensor, "b _c _h _w"]], truth: Sequence[Float[Tensor, "b _c _h _w"]]
+) -> Float[Tensor, ""]:
+    """Mean absolute difference of the critic's maps of the output and of the true image, over all scales alike.
+
+    Wang et al. 2018 (pix2pixHD, 1711.11585, eq. 4). What the critic looks at is compared where it belongs, so that
+    teeth and lids are drawn and not averaged. The truth is a fixed target.
+    """
+    return torch.stack([F.l1_loss(a, b.detach()) for a, b in zip(output, truth, strict=True)]).mean()
 
 
 def r1_penalty(real: Float[Tensor, " b"], image: Float[Tensor, "b c h w"]) -> Float[Tensor, ""]:

@@ -17,10 +17,14 @@ REFINING = {
     "identity_consistency",
     "cross_cycle",
     "adversarial",
+    "feature_matching",
     "critic_expression",
     "critic_identity",
 }
 """Terms that need a generated image which is already a face; they join at `refine_from`."""
+
+CRITICAL = {"adversarial", "feature_matching", "critic_expression", "critic_identity"}
+"""Terms for which a critic is needed."""
 
 _ENCODING = {"unit_regression", "expression_classification", "identity_classification", "r1"}
 """Terms for which nothing has to be drawn."""
@@ -38,13 +42,20 @@ class Networks:
 
 
 def generator_terms(
-    networks: Networks, batch: Batch, weights: TermWeights, *, refine: bool, true_units: Tensor
+    networks: Networks,
+    batch: Batch,
+    weights: TermWeights,
+    *,
+    refine: bool,
+    true_units: Tensor,
+    kind: losses.Adversarial = "logistic",
 ) -> tuple[dict[str, Tensor], Tensor | None]:
     """The generator's terms by name, and the generated images, if any term needs some.
 
     Args:
         refine: whether the terms of `REFINING` take part.
         true_units: bool [b], the items that are decoded from true units in place of predicted codes.
+        kind: of the adversarial loss.
     """
     model = networks.model
     active = {name for name in vars(weights) if getattr(weights, name) and (refine or name not in REFINING)}
@@ -86,10 +97,14 @@ def generator_terms(
             terms["identity_consistency"] = losses.identity_consistency(again.embedding, person.embedding)
         if "cross_cycle" in active:
             terms["cross_cycle"] = losses.cross_cycle(model.decode(again, person.expression), batch.identity)
-    if active & {"adversarial", "critic_expression", "critic_identity"}:
+    if active & CRITICAL:
         verdict = networks.critic(output)
+        with torch.no_grad():
+            true_verdict = networks.critic(batch.truth)
         if "adversarial" in active:
-            terms["adversarial"] = losses.adversarial_generator(verdict.realness)
+            terms["adversarial"] = losses.adversarial_generator(verdict.realness, true_verdict.realness, kind)
+        if "feature_matching" in active:
+            terms["feature_matching"] = losses.feature_matching(verdict.maps, true_verdict.maps)
         if "critic_expression" in active:
             terms["critic_expression"] = losses.expression_classification(verdict.expression, batch.label)
         if "critic_identity" in active:
@@ -98,18 +113,25 @@ def generator_terms(
 
 
 def critic_terms(
-    networks: Networks, batch: Batch, fake: Tensor, weights: TermWeights, *, penalize: bool
+    networks: Networks,
+    batch: Batch,
+    fake: Tensor,
+    weights: TermWeights,
+    *,
+    penalize: bool,
+    kind: losses.Adversarial = "logistic",
 ) -> dict[str, Tensor]:
     """The critic's terms by name, to be summed; the critic learns to classify from real images alone.
 
     Args:
         fake: generated images, detached.
         penalize: whether the R1 penalty is due in this step (lazy regularisation, StyleGAN2).
+        kind: of the adversarial loss.
     """
     real = batch.truth.detach().requires_grad_(penalize)
     verdict = networks.critic(real)
     terms = {
-        "adversarial": losses.adversarial_discriminator(verdict.realness, networks.critic(fake).realness),
+        "adversarial": losses.adversarial_discriminator(verdict.realness, networks.critic(fake).realness, kind),
         "critic_expression": losses.expression_classification(verdict.expression, batch.label),
         "critic_identity": losses.identity_classification(verdict.identity, batch.person),
     }

@@ -38,8 +38,8 @@ from tergan_core.model import TERGAN
 from training import checkpoint, grid
 from training.config import PRESETS, TrainConfig, read
 from training.data import Augmentation, Batch, Pairs, RecordedPairs, load_recorded, parse_wanted
-from training.faces import UNITS, write_pairs
-from training.objective import R1_EVERY, Networks, critic_terms, generator_terms, weigh
+from training.faces import UNITS, WEAKEST, write_pairs
+from training.objective import CRITICAL, R1_EVERY, Networks, critic_terms, generator_terms, weigh
 from training.prototypes import set_prototypes
 from training.validate import validate
 
@@ -175,7 +175,7 @@ def _fit(config: TrainConfig, stop: list[int], progress: bool) -> Path:
     # Schedule.
     steps = math.ceil(config.images / (config.batch_size * world))
     reconstructions = round(config.reconstruction_share * config.batch_size)
-    uses_critic = any(getattr(config.weights, name) for name in ("adversarial", "critic_expression", "critic_identity"))
+    uses_critic = any(getattr(config.weights, name) for name in CRITICAL)
 
     def load_item(step: int, number: int) -> Batch:
         rng = np.random.default_rng((config.seed, step, number))
@@ -206,7 +206,9 @@ def _fit(config: TrainConfig, stop: list[int], progress: bool) -> Path:
         for parameter in critic_parameters:
             parameter.requires_grad_(False)
         with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            terms, output = generator_terms(networks, batch, config.weights, refine=refine, true_units=true_units)
+            terms, output = generator_terms(
+                networks, batch, config.weights, refine=refine, true_units=true_units, kind=config.adversarial_kind
+            )
         loss = weigh(terms, config.weights)
         state.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -220,7 +222,9 @@ def _fit(config: TrainConfig, stop: list[int], progress: bool) -> Path:
             for parameter in critic_parameters:
                 parameter.requires_grad_(True)
             penalize = state.step % R1_EVERY == 0
-            verdicts = critic_terms(networks, batch, output.detach(), config.weights, penalize=penalize)
+            verdicts = critic_terms(
+                networks, batch, output.detach(), config.weights, penalize=penalize, kind=config.adversarial_kind
+            )
             state.critic_optimizer.zero_grad(set_to_none=True)
             torch.stack([*verdicts.values()]).sum().backward()
             _average_gradients(critic_parameters, world)
@@ -280,6 +284,7 @@ def render(config: TrainConfig) -> None:
             size_px=config.model.image_size,
             seed=config.faces.seed + (0 if train else 1),
             workers=config.faces.workers,
+            weakest=config.faces.weakest if train else WEAKEST,
         )
 
 
@@ -330,11 +335,12 @@ def dry_run(config: TrainConfig) -> dict[str, Any]:
 
 
 def _cache(config: TrainConfig, split: str) -> Path:
-    faces = config.faces
-    people, scenes = (faces.people, faces.scenes) if split == "train" else (faces.validation_people, 4)
-    return (
-        Path(faces.cache) / f"{split}-{people}x{scenes}-pool{faces.pool}-{config.model.image_size}px-seed{faces.seed}"
-    )
+    faces, size_px = config.faces, config.model.image_size
+    if split == "train":
+        name = f"train-{faces.people}x{faces.scenes}-pool{faces.pool}-from{faces.weakest}"
+    else:
+        name = f"{split}-{faces.validation_people}x4"
+    return Path(faces.cache) / f"{name}-{size_px}px-seed{faces.seed}"
 
 
 def _join_processes() -> tuple[int, int]:

@@ -8,6 +8,7 @@ def test_it_answers_three_questions_about_each_face():
     assert verdict.realness.shape == (4,)
     assert verdict.expression.shape == (4, 7)
     assert verdict.identity.shape == (4, 5)
+    assert [tuple(part.shape[1:]) for part in verdict.maps] == [(32, 16, 16), (64, 8, 8), (96, 4, 4), (128, 2, 2)]
 
 
 def test_it_learns_to_tell_two_kinds_of_picture_apart():

@@ -1,4 +1,5 @@
 import math
+from typing import get_args
 
 import pytest
 import torch
@@ -8,16 +9,37 @@ from tergan_core import losses
 FACES = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
-def test_critic_loss_is_twice_log_two_when_it_cannot_tell():
-    undecided = torch.zeros(4)
-    assert losses.adversarial_discriminator(undecided, undecided).item() == pytest.approx(2 * math.log(2))
+@pytest.mark.parametrize(
+    ("kind", "critic", "generator"),
+    # At real = 1 and fake = 0, by hand.
+    [
+        ("logistic", math.log(1 + math.exp(-1)) + math.log(2), math.log(2)),
+        ("hinge", 0 + 1, 0),
+        ("least squares", 0, 0.5),
+        ("relativistic", math.log(1 + math.exp(-1)), math.log(1 + math.exp(1))),
+    ],
+)
+def test_adversarial_losses_have_the_values_of_their_papers(kind, critic, generator):
+    real, fake = torch.ones(4), torch.zeros(4)
+    assert losses.adversarial_discriminator(real, fake, kind).item() == pytest.approx(critic)
+    assert losses.adversarial_generator(fake, real, kind).item() == pytest.approx(generator)
 
 
-def test_critic_and_generator_want_opposite_logits():
-    fake = torch.zeros(4, requires_grad=True)
-    (for_critic,) = torch.autograd.grad(losses.adversarial_discriminator(torch.zeros(4), fake), fake)
-    (for_generator,) = torch.autograd.grad(losses.adversarial_generator(fake), fake)
+@pytest.mark.parametrize("kind", get_args(losses.Adversarial))
+def test_critic_and_generator_want_opposite_logits(kind):
+    real, fake = torch.full((4,), 0.5), torch.full((4,), 0.5, requires_grad=True)
+    (for_critic,) = torch.autograd.grad(losses.adversarial_discriminator(real, fake, kind), fake)
+    (for_generator,) = torch.autograd.grad(losses.adversarial_generator(fake, real, kind), fake)
     assert (for_critic > 0).all() and (for_generator < 0).all()
+
+
+def test_feature_matching_is_the_mean_over_scales_and_moves_the_output_alone():
+    truth = [torch.zeros(2, 3, 4, 4, requires_grad=True), torch.zeros(2, 5, 2, 2, requires_grad=True)]
+    output = [torch.ones(2, 3, 4, 4, requires_grad=True), torch.full((2, 5, 2, 2), 3.0, requires_grad=True)]
+    loss = losses.feature_matching(output, truth)
+    loss.backward()
+    assert loss.item() == pytest.approx(2.0)
+    assert all(part.grad.abs().sum() > 0 for part in output) and all(part.grad is None for part in truth)
 
 
 def test_r1_penalty_of_a_linear_critic_is_half_its_squared_norm():

@@ -32,7 +32,7 @@ def terms_of(networks, batch, weights, refine=True):
 
 
 def test_every_weight_has_its_term_and_a_zero_weight_none(networks, batch):
-    every = TermWeights(critic_identity=0.1)
+    every = TermWeights(critic_identity=0.1, feature_matching=1.0)
     generator = terms_of(networks, batch, every)
     critic = critic_terms(networks, batch, batch.identity, every, penalize=True)
     assert generator.keys() | critic.keys() == set(vars(every))
@@ -55,7 +55,15 @@ def test_the_sum_is_weighted():
 
 
 @pytest.mark.parametrize(
-    "term", ["paired_swap", "cross_cycle", "identity_consistency", "expression_consistency", "adversarial"]
+    "term",
+    [
+        "paired_swap",
+        "cross_cycle",
+        "identity_consistency",
+        "expression_consistency",
+        "adversarial",
+        "feature_matching",
+    ],
 )
 def test_each_term_on_the_output_trains_the_decoder(networks, batch, term):
     networks.model.zero_grad()

@@ -3,6 +3,7 @@
 from training.faces.expression import (
     EXPRESSIONS,
     UNITS,
+    WEAKEST,
     Expression,
     peak_expression,
     sample_expression,
@@ -25,6 +26,7 @@ __all__ = [
     "SPLITS",
     "STANDARD_CROP",
     "UNITS",
+    "WEAKEST",
     "Expression",
     "FacePair",
     "FaceSample",

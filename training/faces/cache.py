@@ -15,13 +15,13 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from tqdm import tqdm
 
-from training.faces.expression import EXPRESSIONS, UNITS, sample_pool
+from training.faces.expression import EXPRESSIONS, UNITS, WEAKEST, sample_pool
 from training.faces.face_set import SPLITS, FaceSet
 from training.faces.renderer import RENDERER_VERSION
 from training.faces.resumable import claim, run_tasks, write_text
 from training.faces.variety import FULL, Variety
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 PEOPLE_PER_SHARD = 4
 
 
@@ -36,6 +36,7 @@ def write_pairs(
     workers: int = 1,
     flows: bool = False,
     variety: Variety = FULL,
+    weakest: float = WEAKEST,
 ) -> Path:
     """Renders pairs (one person, one scene, two expressions) into a folder; the same call again resumes.
 
@@ -53,6 +54,7 @@ def write_pairs(
         workers: processes; 1 renders in this one.
         flows: also keep the flow both ways (float16, four times the size of the images).
         variety: how much everything beside person and expression varies.
+        weakest: least intensity of the pool's expressions that are not neutral.
 
     Raises:
         ValueError: an argument is out of range, or the folder holds another cache, or one of an older renderer.
@@ -62,6 +64,8 @@ def write_pairs(
     for name, value, least in (("scenes_per_person", scenes_per_person, 1), ("pool_size", pool_size, 2)):
         if value < least:
             raise ValueError(f"{name} is {value}; at least {least} needed")
+    if not 0 < weakest <= 1:
+        raise ValueError(f"weakest is {weakest}; accepted: an intensity above 0, at most 1")
     if workers < 1:
         raise ValueError(f"workers is {workers}; at least 1 needed")
     plan = dict(
@@ -75,6 +79,7 @@ def write_pairs(
         flows=flows,
         renderer_version=RENDERER_VERSION,
         variety={**asdict(variety), "illuminations": list(variety.illuminations)},
+        weakest=weakest,
     )
     claim(path, plan, "face cache")
     if (path / "finished").exists():
@@ -99,9 +104,9 @@ def load_pairs(path: str | Path) -> dict[str, np.ndarray]:
 
     n pairs, m expressions in the pool: images [n, 2, h, w, 3] uint8; identities [n] int64 (seeds); expressions [n, 2]
     int64 (rows of the pool); units [n, 2, 52] float32, as shown; masks [n, 2, h, w] uint8; landmarks [n, 2, 5, 2]
-    float32 pixels; pool_units [m, 52] float32, as intended; pool_labels [m] int64 (index into `EXPRESSIONS`);
-    pool_intensities [m] float32; and with `flows`: flows [n, 2, h, w, 2] float16, visible [n, 2, h, w] uint8 (see
-    `FacePair`).
+    float32 pixels; poses [n, 3] float32 degrees (yaw, pitch, roll); pool_units [m, 52] float32, as intended;
+    pool_labels [m] int64 (index into `EXPRESSIONS`); pool_intensities [m] float32; and with `flows`: flows
+    [n, 2, h, w, 2] float16, visible [n, 2, h, w] uint8 (see `FacePair`).
 
     Raises:
         FileNotFoundError: there is no finished cache.
@@ -130,11 +135,15 @@ def pool_seed(split: str, seed: int) -> int:
     return seed * len(SPLITS) + list(SPLITS).index(split)
 
 
+def _pool(plan):
+    return sample_pool(plan["pool_size"], pool_seed(plan["split"], plan["seed"]), plan["weakest"])
+
+
 def _write_shard(task):
     """Renders the pairs of some people and returns how many people."""
     shards, plan, variety, chunk = task
     faces = FaceSet(plan["split"], plan["people"], plan["size_px"], plan["seed"], variety)
-    pool = sample_pool(plan["pool_size"], pool_seed(plan["split"], plan["seed"]))
+    pool = _pool(plan)
     rows = [_pair_row(faces, pool, person, scene) for person in chunk for scene in range(plan["scenes_per_person"])]
     names = [name for name in rows[0] if plan["flows"] or name not in ("flows", "visible")]
     target = _shard_path(shards, chunk)
@@ -157,6 +166,7 @@ def _pair_row(faces, pool, person, scene):
         units=np.stack([one.units, other.units]),
         masks=np.stack([one.mask, other.mask]),
         landmarks=np.stack([one.landmarks, other.landmarks]),
+        poses=one.pose,
         flows=pair.flows.astype(np.float16),
         visible=pair.visible,
     )
@@ -178,7 +188,7 @@ def _merge(path, shards, plan):
                 rows = data[name]
                 array[start : start + len(rows)] = rows
         start += len(rows)
-    pool = sample_pool(plan["pool_size"], pool_seed(plan["split"], plan["seed"]))
+    pool = _pool(plan)
     small = dict(
         pool_units=np.stack([expression.units for expression in pool]),
         pool_labels=np.array([EXPRESSIONS.index(expression.label) for expression in pool], np.int64),
@@ -206,12 +216,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--size-px", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--weakest", type=float, default=WEAKEST, help="least intensity of an expression")
     parser.add_argument("--flows", action="store_true", help="also keep the dense flow both ways")
     options = parser.parse_args(arguments)
     try:
         path = write_pairs(
             options.out, options.split, options.people, options.scenes, options.pool, options.size_px, options.seed,
-            options.workers, options.flows,
+            options.workers, options.flows, weakest=options.weakest,
         )  # fmt: skip
     except ValueError as error:
         parser.error(str(error))

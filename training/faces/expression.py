@@ -20,6 +20,8 @@ UNITS = tuple(sorted(_SINGLE + [stem + side for stem in _BOTH_SIDES for side in 
 UNIT_INDEX = {name: number for number, name in enumerate(UNITS)}
 MAX_UNIT = 1.45
 """Face-unit weights lie in [0, MAX_UNIT]; above 1 the linear targets exaggerate, which brows and frowns need."""
+WEAKEST = 0.45
+"""Least intensity of an expression drawn by chance, unless said otherwise: plain enough to be named by who sees it."""
 
 RECIPES = {
     "neutral": (
@@ -210,18 +212,21 @@ def _add_gaze_and_rest(rng, units):
         units[UNIT_INDEX[name]] += weight
 
 
-def sample_expression(rng: np.random.Generator, label: str | None = None, intensity: float | None = None) -> Expression:
+def sample_expression(
+    rng: np.random.Generator, label: str | None = None, intensity: float | None = None, weakest: float = WEAKEST
+) -> Expression:
     """Draws an expression.
 
     Args:
         rng: the only source of chance.
         label: one of `EXPRESSIONS`; None draws one, and in 30 % of the cases blends a second, weaker one in.
-        intensity: None draws from [0.45, 1.1]. A neutral face always has intensity 0; it keeps its gaze and small
+        intensity: None draws from [`weakest`, 1.1]. A neutral face always has intensity 0; it keeps its gaze and small
             movements.
+        weakest: least intensity that is drawn.
     """
     blended = label is None and rng.random() < 0.3
     label = EXPRESSIONS[rng.integers(len(EXPRESSIONS))] if label is None else check_label(label)
-    drawn = rng.uniform(0.45, 1.1)
+    drawn = rng.uniform(weakest, 1.1)
     intensity = 0.0 if label == "neutral" else float(drawn if intensity is None else intensity)
     if not 0 <= intensity <= 2:
         raise ValueError(f"intensity is {intensity}; accepted: 0 (neutral) to 2, where 1 is the peak")
@@ -233,8 +238,8 @@ def sample_expression(rng: np.random.Generator, label: str | None = None, intens
     return Expression(label, intensity, np.clip(units, 0, MAX_UNIT).astype(np.float32))
 
 
-def sample_pool(size: int, seed: int) -> list[Expression]:
-    """Returns `size` expressions with balanced labels; the same `size` and `seed` give the same pool.
+def sample_pool(size: int, seed: int, weakest: float = WEAKEST) -> list[Expression]:
+    """Returns `size` expressions with balanced labels; the same arguments give the same pool.
 
     As in `sample_expression(rng)`, 30 % of the non-neutral ones carry a weak second expression.
     """
@@ -242,7 +247,7 @@ def sample_pool(size: int, seed: int) -> list[Expression]:
     for number in range(size):
         rng = np.random.default_rng([seed, number, 52])
         label = EXPRESSIONS[number % len(EXPRESSIONS)]
-        expression = sample_expression(rng, label)
+        expression = sample_expression(rng, label, weakest=weakest)
         if label != "neutral" and rng.random() < 0.3:
             second = EXPRESSIONS[1 + rng.integers(len(EXPRESSIONS) - 1)]
             units = expression.units + _varied_units(rng, second, rng.uniform(0.15, 0.4) * expression.intensity)

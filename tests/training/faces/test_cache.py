@@ -18,6 +18,7 @@ def test_a_cache_holds_what_the_face_set_renders(uninterrupted):
     pool = sample_pool(14, cache.pool_seed("train", 3))
     assert pairs["images"].shape == (18, 2, 24, 24, 3) and pairs["images"].dtype == np.uint8
     assert pairs["masks"].shape == (18, 2, 24, 24) and pairs["landmarks"].shape == (18, 2, 5, 2)
+    assert pairs["poses"].shape == (18, 3) and np.abs(pairs["poses"][:, 0]).max() <= 30
     assert np.array_equal(pairs["identities"], np.repeat(np.arange(9), 2))
     assert pairs["pool_units"].shape == (14, 52) and np.array_equal(np.bincount(pairs["pool_labels"]), [2] * 7)
     assert [EXPRESSIONS[label] for label in pairs["pool_labels"]] == [expression.label for expression in pool]

@@ -50,6 +50,7 @@ def test_a_pool_is_balanced_and_the_same_every_time():
     assert {labels.count(label) for label in EXPRESSIONS} == {10}
     assert all(np.array_equal(a.units, b.units) for a, b in zip(pool, again, strict=True))
     assert all(0.45 <= e.intensity <= 1.1 for e in pool if e.label != "neutral")
+    assert min(e.intensity for e in sample_pool(700, 5, weakest=0.2) if e.label != "neutral") < 0.25
     assert all(e.intensity == 0 for e in pool if e.label == "neutral")
 
 
