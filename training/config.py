@@ -301,7 +301,8 @@ MEDIUM = dataclasses.replace(
     ),
     faces=FacesConfig(people=1500, scenes=8, pool=2100),
     run="runs/medium",
-    images=104_000,
+    images=80_000,
+    refine_from=0.85,
     start_from="tergan-s",
 )
 """The shipped `tergan-m`: 128 px, wider where maps are coarse, which costs little time. Two processes of one core each
