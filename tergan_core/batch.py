@@ -25,6 +25,7 @@ from tyro.conf import Positional, arg
 
 from . import weights
 from .errors import ConfigError, InvalidRequestError, MissingExtraError, TerganError
+from .images import Limits
 from .serving import Request, Service
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
@@ -109,7 +110,7 @@ class _Worker:
 
     def __init__(self, config: BatchConfig):
         self.config = config
-        self.service = Service.load(config.weights, config.task, "cpu", threads=1)
+        self.service = Service.load(config.weights, config.task, "cpu", threads=1, limits=Limits())
         self.driver = Path(config.expression or "").read_bytes() if config.task == "transfer" else None
 
     def do(self, number: int, names: list[str]) -> int:

@@ -5,6 +5,8 @@ All ways to hand in the same picture give the same tensor to the bit. Sizes are 
 
 import io
 import os
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -25,8 +27,21 @@ MAX_PIXELS = 40_000_000
 MAX_BYTES = 32 * 2**20
 """Files with more bytes are refused unread."""
 
+MAX_SCANS = 32
+"""JPEG files of more scans are refused, before decoding: each costs a pass over all pixels and as few as 40 bytes.
+Encoders write about ten."""
+
 READABLE = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 """File formats that are read; of animations, the first frame."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Which pictures are read; `serving` has narrower ones."""
+
+    max_pixels: int = MAX_PIXELS
+    formats: tuple[str, ...] = READABLE
+
 
 WRITABLE = ("png", "jpeg", "webp")
 """File formats that `encode` writes."""
@@ -34,6 +49,12 @@ WRITABLE = ("png", "jpeg", "webp")
 ImageInput = object
 """What `to_tensor` accepts, and checks itself: a path, bytes, a binary file, a PIL image, a uint8 array `[h w]` or
 `[h w c]` (grey, RGB, RGBA), or a float tensor or array `[3 h w]` in [0, 1]."""
+
+_ROWS = 256
+"""Rows that `face_tensor` has as floats at a time."""
+
+_JPEG_MARKER = re.compile(rb"\xff([\x02-\xcf\xd9-\xfe])")
+"""What ends or is followed by a length; neither stuffing nor restart markers."""
 
 
 def to_tensor(image: ImageInput, *, name: str = "image") -> Float[Tensor, "3 h w"]:
@@ -58,11 +79,12 @@ def to_tensor(image: ImageInput, *, name: str = "image") -> Float[Tensor, "3 h w
     return _unit_floats(rearrange(torch.from_numpy(to_pixels(image, name=name)), "h w c -> c h w"))
 
 
-def to_pixels(image: ImageInput, *, name: str = "image") -> UInt8[np.ndarray, "h w 3"]:
+def to_pixels(image: ImageInput, *, name: str = "image", limits: Limits = Limits()) -> UInt8[np.ndarray, "h w 3"]:
     """The picture as upright RGB of 8 bits: what `to_tensor` gives, times 255, in a quarter of the memory.
 
     Args:
         image, name: as `to_tensor`; floats are rounded.
+        limits: which pictures are read.
 
     Raises:
         InvalidImageError, ImageTooLargeError: as `to_tensor`.
@@ -71,20 +93,21 @@ def to_pixels(image: ImageInput, *, name: str = "image") -> UInt8[np.ndarray, "h
     (2, 4, 3)
     """
     if _is_float(image):
-        return to_array(_checked_floats(image, name))
-    if isinstance(image, np.ndarray | Tensor):
-        picture = _picture_of_array(np.asarray(image.cpu() if isinstance(image, Tensor) else image), name)
-    elif isinstance(image, PIL.Image.Image):
-        picture = image
-    else:
-        if isinstance(image, str | os.PathLike):
-            name = f"{name} {os.fspath(image)!r}"
-        picture = _open(_bytes(image, name), name)
-    return np.array(_upright_rgb(picture, name))
+        return to_array(_checked_floats(image, name, limits))
+    if isinstance(image, str | os.PathLike):
+        name = f"{name} {os.fspath(image)!r}"
+    # No name is kept for the opened file: its pixels and its decoder go as soon as there is a copy.
+    return np.array(_upright_rgb(_picture(image, name, limits), name, limits))
 
 
-def face_tensor(image: ImageInput, size_px: int, *, name: str = "face") -> Float[Tensor, "3 s s"]:
+def face_tensor(
+    image: ImageInput, size_px: int, *, name: str = "face", limits: Limits = Limits()
+) -> Float[Tensor, "3 s s"]:
     """The central square of the picture, resized to `size_px` with antialiasing, as `to_tensor` gives it.
+
+    Args:
+        image, name, limits: as `to_pixels`.
+        size_px: side of the square.
 
     Raises:
         InvalidImageError, ImageTooLargeError: as `to_tensor`.
@@ -93,17 +116,19 @@ def face_tensor(image: ImageInput, size_px: int, *, name: str = "face") -> Float
     torch.Size([3, 32, 32])
     """
     if _is_float(image):
-        picture = _checked_floats(image, name)
+        picture = _checked_floats(image, name, limits)
     else:
-        picture = rearrange(torch.from_numpy(to_pixels(image, name=name)), "h w c -> c h w")
+        pixels = to_pixels(image, name=name, limits=limits)
+        picture = rearrange(torch.from_numpy(pixels), "h w c -> c h w")
     height, width = picture.shape[1:]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    # Bytes become floats, of four times their size, after the cut.
-    square = _unit_floats(picture[:, top : top + side, left : left + side])[None]
-    if side != size_px:
-        square = torch.nn.functional.interpolate(square, (size_px, size_px), mode="bicubic", antialias=True).clamp(0, 1)
-    return square[0]
+    square = picture[:, top : top + side, left : left + side]
+    if side == size_px:
+        return _unit_floats(square)
+    # Across first, some rows at a time: as floats the whole square has four times the memory of its bytes.
+    strips = [_resized(_unit_floats(rows), rows.shape[1], size_px) for rows in square.split(_ROWS, dim=1)]
+    return _resized(torch.cat(strips, dim=1), size_px, size_px).clamp(0, 1)
 
 
 def frames(image: ImageInput, *, name: str = "image") -> tuple[list[UInt8[np.ndarray, "h w 3"]], list[int]]:
@@ -202,6 +227,11 @@ def encode(
     return file.getvalue()
 
 
+def _resized(picture: Float[Tensor, "3 h w"], height: int, width: int) -> Float[Tensor, "3 height width"]:
+    size = (height, width)
+    return torch.nn.functional.interpolate(picture[None], size, mode="bicubic", antialias=True)[0]
+
+
 def _is_float(image: ImageInput) -> TypeGuard[np.ndarray | Tensor]:
     """Whether it is an array or a tensor of anything but bytes; what is no float is refused later."""
     return isinstance(image, np.ndarray | Tensor) and image.dtype not in (np.uint8, torch.uint8)
@@ -213,7 +243,7 @@ def _unit_floats(picture: Tensor) -> Float[Tensor, "3 h w"]:
     return picture.float().div_(255) if picture.dtype == torch.uint8 else picture
 
 
-def _checked_floats(image: np.ndarray | Tensor, name: str) -> Tensor:
+def _checked_floats(image: np.ndarray | Tensor, name: str, limits: Limits = Limits()) -> Tensor:
     """The float picture as float32, if its kind, shape and range are right."""
     if isinstance(image, np.ndarray) and image.dtype.kind == "f":
         with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused below
@@ -226,7 +256,7 @@ def _checked_floats(image: np.ndarray | Tensor, name: str) -> Tensor:
             f"{name} has shape {list(image.shape)}; accepted: one float picture [3 h w], or uint8 [h w 3]. "
             "Pass several pictures as a list."
         )
-    _check_size(*floats.shape[1:], name=name)
+    _check_size(*floats.shape[1:], name=name, limits=limits)
     floats = floats.float()
     if not floats.isfinite().all():
         raise InvalidImageError(f"{name} has values that are NaN or infinite; accepted: numbers in [0, 1].")
@@ -238,6 +268,14 @@ def _checked_floats(image: np.ndarray | Tensor, name: str) -> Tensor:
             "Divide 0..255 by 255; bring -1..1 here by image / 2 + 0.5."
         )
     return floats.clamp(0, 1).contiguous()
+
+
+def _picture(image: object, name: str, limits: Limits) -> PIL.Image.Image:
+    if isinstance(image, PIL.Image.Image):
+        return image
+    if isinstance(image, np.ndarray | Tensor):
+        return _picture_of_array(np.asarray(image.cpu() if isinstance(image, Tensor) else image), name)
+    return _open(_bytes(image, name), name, limits)
 
 
 def _picture_of_array(array: np.ndarray, name: str) -> PIL.Image.Image:
@@ -279,23 +317,34 @@ def _read(source: object, name: str) -> bytes:
     return data
 
 
-def _open(data: bytes, name: str) -> PIL.Image.Image:
+def _open(data: bytes, name: str, limits: Limits = Limits()) -> PIL.Image.Image:
     """The picture with its header read and its pixels not."""
+    if data[:3] == b"\xff\xd8\xff" and (scans := _jpeg_scans(data)) > MAX_SCANS:
+        raise InvalidImageError(f"{name} has {scans} scans; accepted: at most {MAX_SCANS}. Save it again.")
     try:
-        return PIL.Image.open(io.BytesIO(data), formats=READABLE)
+        return PIL.Image.open(io.BytesIO(data), formats=limits.formats)
     except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
         raise ImageTooLargeError(
-            f"{name} has far more than {MAX_PIXELS} pixels, which is the limit. Scale it down first."
+            f"{name} has far more than {limits.max_pixels} pixels, which is the limit. Scale it down first."
         ) from error
     except Exception as error:  # Pillow's parsers raise whatever the bytes lead them to
         raise InvalidImageError(
-            f"{name} is not a picture that can be read; accepted: {', '.join(READABLE)}."
+            f"{name} is not a picture that can be read; accepted: {', '.join(limits.formats)}."
         ) from error
 
 
-def _upright_rgb(picture: PIL.Image.Image, name: str) -> PIL.Image.Image:
+def _jpeg_scans(data: bytes) -> int:
+    """The number of a JPEG file's scans, without those of previews inside it and of what follows its end."""
+    scans, start = 0, 2
+    while (marker := _JPEG_MARKER.search(data, start)) and marker[1] != b"\xd9":
+        scans += marker[1] == b"\xda"
+        start = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2])
+    return scans
+
+
+def _upright_rgb(picture: PIL.Image.Image, name: str, limits: Limits = Limits()) -> PIL.Image.Image:
     """The decoded picture, turned as its EXIF orientation says, in RGB."""
-    _check_size(picture.height, picture.width, name=name)
+    _check_size(picture.height, picture.width, name=name, limits=limits)
     if picture.mode == "F" or 0 in picture.size:
         raise InvalidImageError(
             f"{name} is a PIL image of mode {picture.mode!r} and size {picture.size}; accepted: not empty, 8 or 16 bit."
@@ -304,17 +353,17 @@ def _upright_rgb(picture: PIL.Image.Image, name: str) -> PIL.Image.Image:
         picture = PIL.ImageOps.exif_transpose(picture)
         if picture.mode.startswith("I"):
             sixteen_bit = np.asarray(picture).clip(0, 65535)
-            picture = PIL.Image.fromarray((sixteen_bit / 257).round().astype(np.uint8))
+            picture = PIL.Image.fromarray((sixteen_bit / np.float32(257)).round().astype(np.uint8))
         if picture.has_transparency_data:
             white = PIL.Image.new("RGBA", picture.size, "white")
             picture = PIL.Image.alpha_composite(white, picture.convert("RGBA"))
-        return picture.convert("RGB")
+        return picture if picture.mode == "RGB" else picture.convert("RGB")
     except Exception as error:  # as above
         raise InvalidImageError(f"{name} is truncated or damaged: {error}. Save or send it again.") from error
 
 
-def _check_size(height: int, width: int, *, name: str) -> None:
-    if height * width > MAX_PIXELS:
+def _check_size(height: int, width: int, *, name: str, limits: Limits) -> None:
+    if height * width > limits.max_pixels:
         raise ImageTooLargeError(
-            f"{name} has {width}x{height} pixels; accepted: at most {MAX_PIXELS} in all. Scale it down first."
+            f"{name} has {width}x{height} pixels; accepted: at most {limits.max_pixels} in all. Scale it down first."
         )

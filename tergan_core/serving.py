@@ -32,7 +32,7 @@ from .errors import (
     UnsupportedMediaTypeError,
     close_names,
 )
-from .images import face_tensor
+from .images import Limits, face_tensor
 from .open_inference import HEADER_LENGTH, InferRequest
 from .pipeline import FaceEditor
 from .results import GeneratedFace, Recognition
@@ -65,6 +65,10 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
 """The output tensors of each task: `image` BYTES `[n 1]` and `image_pixels` UINT8 `[n h w 3]`; `label` BYTES `[n 1]`,
 `probabilities` FP32 of the `expressions` BYTES `[n k]`, `units` FP32 of the `unit_names` BYTES `[n u]`. A
 request that names none gets those that recognition has, or `image`."""
+
+LIMITS = Limits(max_pixels=25_000_000, formats=("PNG", "JPEG", "WEBP"))
+"""Which pictures are read of those that strangers send. Photographs of 24 megapixels are: decoding takes 16 bytes a
+pixel or less, as a test measures, so that a worker needs up to 400 MB more than at rest, whatever its batch."""
 
 MAX_TEXT = 200
 """Largest number of characters in a field that is not a picture."""
@@ -177,17 +181,27 @@ class Service:
         editor: the model that does the work.
         task: `transfer`, `edit` or `recognize`.
         version: of the model, for answers of the Open Inference Protocol.
+        limits: of the pictures.
     """
 
-    def __init__(self, editor: FaceEditor, task: str, version: str = ""):
+    def __init__(self, editor: FaceEditor, task: str, version: str = "", limits: Limits = LIMITS):
         if task not in FIELDS:
             raise InvalidRequestError(f"there is no task {task!r}. {close_names(task, FIELDS)}")
         self.editor = editor
         self.task = task
         self.version = version
+        self.limits = limits
 
     @classmethod
-    def load(cls, folder: str | Path, task: str, device: str | None = None, *, threads: int | None = None) -> "Service":
+    def load(
+        cls,
+        folder: str | Path,
+        task: str,
+        device: str | None = None,
+        *,
+        threads: int | None = None,
+        limits: Limits = LIMITS,
+    ) -> "Service":
         """The service of the model in `folder`.
 
         Args:
@@ -195,10 +209,12 @@ class Service:
             task: `transfer`, `edit` or `recognize`.
             device: a torch device; the GPU if there is one by default.
             threads: CPU threads of this process. Several workers on one machine want one each.
+            limits: of the pictures.
         """
         if threads:
             torch.set_num_threads(threads)
-        return cls(FaceEditor.load(str(folder), device=device), task, describe(locate(folder))["version"])
+        editor = FaceEditor.load(str(folder), device=device)
+        return cls(editor, task, describe(locate(folder))["version"], limits)
 
     def handle(self, requests: Sequence[Request], observe: Observe | None = None) -> list[Response]:
         """One response for each request, in order. A bad request gets its error and leaves the others alone.
@@ -303,9 +319,8 @@ class Service:
         return {"picture": self._picture, "text": _text, "number": _number, "weights": _weights}
 
     def _picture(self, name: str, value: object) -> Float[Tensor, "3 h w"]:
-        if isinstance(value, np.ndarray):
-            return face_tensor(value, self.editor.config.image_size, name=name)
-        return face_tensor(_bytes(name, value), self.editor.config.image_size, name=name)
+        image = value if isinstance(value, np.ndarray) else _bytes(name, value)
+        return face_tensor(image, self.editor.config.image_size, name=name, limits=self.limits)
 
     def _run(self, calls: list[Fields]) -> list[Any]:
         """Results or errors of all calls by one forward pass; if that fails unexpectedly, of each call by itself."""

@@ -3,11 +3,12 @@
 import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from .serving import Service, request_from_row
+from .serving import LIMITS, Service, request_from_row
 
 PREFIX = "tergan_"
 """Of the names of our metrics, which model_archives/metrics.yaml declares."""
@@ -32,7 +33,10 @@ class Worker:
         gpu = properties.get("gpu_id")
         device = f"cuda:{gpu}" if gpu is not None and torch.cuda.is_available() else "cpu"
         options = (context.model_yaml_config or {}).get("handler", {})
-        self.service = Service.load(properties["model_dir"], task, device, threads=options.get("threads"))
+        limits = replace(LIMITS, **options.get("limits", {}))
+        self.service = Service.load(
+            properties["model_dir"], task, device, threads=options.get("threads"), limits=limits
+        )
         self.metrics = context.metrics
         self._counts: dict[tuple[str, ...], float] = defaultdict(float)
         self._lock = threading.Lock()

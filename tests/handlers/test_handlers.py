@@ -67,8 +67,9 @@ def model_dir(tiny_folder, tmp_path_factory):
     return shutil.copytree(tiny_folder, tmp_path_factory.mktemp("unpacked") / "model")
 
 
-def ready(task, model_dir):
+def ready(task, model_dir, **options):
     context = FakeContext(model_dir)
+    context.model_yaml_config["handler"] |= options
     handler = handler_class(task)()
     handler.initialize(context)
     return handler, context
@@ -130,6 +131,15 @@ def test_transfer_takes_two_pictures_and_recognize_one(model_dir):
     assert bodies[0].startswith(b"\x89PNG")
     bodies = run(*ready("recognize", model_dir), [{"body": png(1)}], [{"content-type": "image/png"}])
     assert "label" in json.loads(bodies[0])
+
+
+def test_the_archives_settings_may_limit_the_pixels(model_dir):
+    raw = {"content-type": "image/png"}
+    handler, context = ready("recognize", model_dir, limits={"max_pixels": 64 * 64 - 1})
+    (body,) = run(handler, context, [{"body": png()}], [raw])
+    assert context.statuses[0][0] == 413 and b"at most 4095" in body
+    with pytest.raises(TypeError, match="pixel_limit"):
+        ready("recognize", model_dir, limits={"pixel_limit": 1})
 
 
 def test_a_damaged_model_fails_at_the_start_with_its_own_error(model_dir, tmp_path):

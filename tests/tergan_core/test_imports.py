@@ -47,7 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "torchserve": {"serving"},
     "provenance": {"errors"},
     "client": {"errors", "images", "provenance", "results"},
-    "batch": {"errors", "weights", "serving"},
+    "batch": {"errors", "images", "weights", "serving"},
     "ray_serve": {"batch", "errors", "weights", "serving"},
     "cli": BELOW_MODEL | {"model", "weights", "pipeline", "packing", "serving", "photo", "engine", "provenance"},
 }

@@ -4,8 +4,11 @@ import base64
 import io
 import json
 import struct
+import subprocess
+import sys
 import time
 import zlib
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -15,7 +18,7 @@ from hypothesis import strategies as st
 
 from tergan_core.errors import TerganError, UnsupportedMediaTypeError
 from tergan_core.pipeline import FaceEditor
-from tergan_core.serving import ERRORS, FIELDS, STAGES, Request, Service, choose_media_type, request_from_row
+from tergan_core.serving import ERRORS, FIELDS, LIMITS, STAGES, Request, Service, choose_media_type, request_from_row
 
 
 def png(seed=0, size=(70, 60), format="png"):
@@ -226,6 +229,50 @@ def test_a_batch_is_counted_and_its_stages_add_up_to_its_time(services):
         ("errors", "invalid_image"): 1,
         ("errors", "missing_field"): 1,
     }
+
+
+def test_pictures_of_24_megapixels_are_served_and_those_over_the_limit_are_refused_by_their_header(services):
+    phone = io.BytesIO()
+    PIL.Image.new("RGB", (5712, 4284), "tan").save(phone, "jpeg")
+    assert answer(services["recognize"], {"image": phone.getvalue()}).status == 200
+    assert error(answer(services["recognize"], {"image": bomb(5001, 5000)})) == (413, "image_too_large", "image")
+
+
+def test_formats_whose_decoders_strangers_need_not_reach_are_refused(services):
+    for format in ("GIF", "BMP", "TIFF"):
+        response = answer(services["recognize"], {"image": png(1, format=format)})
+        assert error(response)[0] == 422 and b"accepted: PNG, JPEG, WEBP" in response.body
+
+
+MEMORY = """
+import re, sys
+import numpy as np
+from pathlib import Path
+from tergan_core.images import face_tensor
+from tergan_core.serving import LIMITS
+
+def mib(name):
+    return int(re.search(name + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+data = Path(sys.argv[1]).read_bytes()
+face_tensor(np.zeros((300, 300, 3), np.uint8), 96)
+Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+before = mib("VmRSS")
+assert face_tensor(data, 96, limits=LIMITS).shape == (3, 96, 96)
+print(mib("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of memory is read from /proc")
+@pytest.mark.parametrize("format", LIMITS.formats)
+def test_a_picture_at_the_limit_takes_no_more_memory_than_is_said(format, tmp_path):
+    side = int(LIMITS.max_pixels**0.5)
+    mode = "RGB" if format == "JPEG" else "RGBA"
+    PIL.Image.new(mode, (side, side)).save(tmp_path / "bomb", format, **({} if format == "PNG" else {"quality": 50}))
+    assert (tmp_path / "bomb").stat().st_size < 500_000
+    command = [sys.executable, "-c", MEMORY, tmp_path / "bomb"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True)
+    assert 8 < float(done.stdout) * 2**20 / LIMITS.max_pixels < 17
 
 
 def test_messages_name_the_field_and_not_the_place_in_the_batch(services):
