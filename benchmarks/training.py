@@ -1,65 +1,171 @@
-"""Cost of training: `python -m benchmarks.training` times a transfer forward and back.
+"""Cost of training: `python -m benchmarks.training --preset tiny`.
 
-The batch is random pictures, so neither rendering nor reading is counted. The critic and the other terms of the
-objective are left out: a lower bound.
+A step's parts (data, the networks forward and back before and while refining, the critic, the optimiser), each by
+itself; what each term of the objective costs, as the difference that leaving it out makes; the step compiled; and whole
+runs of one and of several processes. Faces are rendered first, and not counted.
 """
 
+import dataclasses
+import json
+import os
+import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import tyro
+from torch import nn
+from tqdm import tqdm
 
 from benchmarks.latency import timed
 from benchmarks.rows import Row, row, spread, write
-from tergan_core import weights
-from tergan_core.model import TERGAN
+from training import train
+from training.config import PRESETS, TermWeights, TrainConfig
+from training.data import Batch
+from training.objective import R1_EVERY, critic_terms, generator_terms, weigh
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """What is measured."""
 
-    model: str = weights.SHIPPED
-    """Catalogue name, model folder, or hf:owner/name; the weights do not matter."""
+    preset: str = "tiny"
+    """A preset of `training.config`, with fewer people."""
 
-    batches: tuple[int, ...] = (16,)
-    """Batch sizes."""
+    batch: int = 8
+    """Images per step and process."""
 
     steps: int = 5
     """Steps that are counted; one more warms up."""
+
+    people: int = 16
+    """People that are rendered for it, with 4 scenes each."""
+
+    compiled: bool = False
+    """Also measure a transfer forward and back through `torch.compile`, which compiles for minutes."""
+
+    processes: tuple[int, ...] = ()
+    """Also measure whole runs of so many processes, one core each."""
 
     out: str | None = None
     """File that rows are appended to; by default one in benchmarks/results/."""
 
 
 def measure(config: TrainingConfig) -> list[Row]:
-    """One row per batch size: a transfer forward and back, and an Adam step."""
+    """Rows: the parts of a step, whole steps, the terms of the objective, runs of several processes."""
+    run = _run(config)
     torch.set_num_threads(1)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model: TERGAN = weights.load(config.model, device=device).train()
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
-    size_px, rows = model.config.image_size, []
-    for batch in config.batches:
-        faces = torch.rand(batch, 3, size_px, size_px, device=device)
+    device = train._device(run)
+    train.render(run)
+    pairs, _ = train.load_data(run)
+    state = train.build(run, len(pairs.people), device)
+    batch = train.load_batch(run, pairs, 0).to(device)
+    settings = {"steps": config.steps, "threads": 1}
+    rows: list[Row] = []
 
-        def step(faces: torch.Tensor = faces) -> None:
-            optimizer.zero_grad(set_to_none=True)
-            drawn = model.transfer(identity=faces, expression=faces.flip(0))
-            (drawn - faces).abs().mean().backward()
-            optimizer.step()
+    def part(name: str, work: Callable[[], Any]) -> dict[str, float]:
+        wall_ms, cpu_ms = timed(work, device, 1, config.steps)
+        figures = spread(wall_ms, "ms") | {"cpu_ms_per_image": float(np.percentile(cpu_ms, 25)) / config.batch}
+        case = {"preset": config.preset, "size_px": run.model.image_size, "batch": config.batch, "part": name}
+        rows.append(row("training", case, figures, settings, device.type))
+        return rows[-1]["figures"]
 
-        wall_ms, cpu_ms = timed(step, device, 1, config.steps)
-        figures = spread(wall_ms, "ms")
-        figures |= {
-            "images_per_s": 1e3 * batch / figures["p50_ms"],
-            "cpu_ms_per_image": float(np.percentile(cpu_ms, 25)) / batch,
+    data = part("data", lambda: train.load_batch(run, pairs, 1))
+    first = part("first stage", _generator_step(state, batch, run, refine=False))
+    refining = part("refining", _generator_step(state, batch, run, refine=True))
+    critic = part("critic", _critic_step(state, batch, run))
+    optimizer = part("optimiser", lambda: _optimize(state))
+    for name, networks in (("step of the first stage", [first]), ("refining step", [refining, critic])):
+        busy = sum(figures["cpu_ms_per_image"] for figures in (*networks, optimizer))
+        cost = busy + data["cpu_ms_per_image"]
+        figures = {
+            "cpu_ms_per_image": cost,
+            "images_per_cpu_s": 1e3 / cost,
+            "share_of_data": data["cpu_ms_per_image"] / cost,
         }
-        case = {"task": "transfer step", "batch": batch, "size_px": size_px}
-        rows.append(row("training", case, figures, {"steps": config.steps, "threads": 1}, device.type))
+        case = {"preset": config.preset, "size_px": run.model.image_size, "batch": config.batch, "part": name}
+        rows.append(row("training", case, figures, settings, device.type))
+    for term in tqdm([name for name, weight in vars(run.weights).items() if weight and name != "r1"], desc="terms"):
+        without = dataclasses.replace(run, weights=dataclasses.replace(run.weights, **{term: 0.0}))
+        less = part(f"refining without {term}", _generator_step(state, batch, without, refine=True))
+        less["term_cpu_ms_per_image"] = refining["cpu_ms_per_image"] - less["cpu_ms_per_image"]
+    if config.compiled:
+        drawing, compiled = _drawing(state, batch), torch.compile(_drawing(state, batch))
+        part("drawing", lambda: drawing().backward())
+        part("drawing, compiled", lambda: compiled().backward())
+    for count in config.processes:
+        rows.append(_whole_run(config, run, count, device.type))
     return rows
+
+
+def _run(config: TrainingConfig) -> TrainConfig:
+    base = PRESETS[config.preset]
+    faces = dataclasses.replace(base.faces, people=config.people, scenes=4, pool=70, validation_people=2)
+    # All terms have a weight, so that all are measured.
+    weights = TermWeights(**{name: value or 0.1 for name, value in vars(TermWeights()).items()})
+    return dataclasses.replace(base, faces=faces, weights=weights, batch_size=config.batch, start_from=None, threads=1)
+
+
+def _generator_step(state: train.State, batch: Batch, run: TrainConfig, *, refine: bool) -> Callable[[], None]:
+    chosen = torch.zeros(len(batch.identity), dtype=torch.bool, device=batch.identity.device)
+
+    def step() -> None:
+        state.optimizer.zero_grad(set_to_none=True)
+        terms, _ = generator_terms(state.networks, batch, run.weights, refine=refine, true_units=chosen)
+        weigh(terms, run.weights).backward()
+
+    return step
+
+
+def _critic_step(state: train.State, batch: Batch, run: TrainConfig) -> Callable[[], None]:
+    count = 0
+
+    def step() -> None:
+        nonlocal count
+        terms = critic_terms(state.networks, batch, batch.identity, run.weights, penalize=count % R1_EVERY == 0)
+        state.critic_optimizer.zero_grad(set_to_none=True)
+        torch.stack([*terms.values()]).sum().backward()
+        state.critic_optimizer.step()
+        count += 1
+
+    return step
+
+
+def _optimize(state: train.State) -> None:
+    networks = state.networks
+    nn.utils.clip_grad_norm_([*networks.model.parameters(), *networks.identity_classifier.parameters()], 2.0)
+    state.optimizer.step()
+    state.average.update_parameters(networks.model)
+
+
+def _drawing(state: train.State, batch: Batch) -> Callable[[], torch.Tensor]:
+    """A transfer and its error: what there is to compile in a step."""
+    model = state.networks.model
+    return lambda: (model.transfer(identity=batch.identity, expression=batch.expression) - batch.truth).abs().mean()
+
+
+def _whole_run(config: TrainingConfig, run: TrainConfig, processes: int, device: str) -> Row:
+    """Images per second of `training.train` itself, by its own record, after the first report."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = {"run": folder, "report_every": config.steps, "checkpoint_every": 10**6, "refine_from": 1.0}
+        images = 3 * config.steps * config.batch * processes
+        (Path(folder) / "run.json").write_text(json.dumps(run.to_dict() | options | {"images": images}))
+        command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "-m",
+                   "training.train", "--preset", config.preset, "--config", f"{folder}/run.json"]  # fmt: skip
+        subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+        lines = (Path(folder) / "metrics.jsonl").read_text().splitlines()
+    reports = [entry for entry in map(json.loads, lines) if "images_per_s" in entry][1:]
+    figures = {
+        "images_per_s": float(np.mean([entry["images_per_s"] for entry in reports])),
+        "share_of_waiting": float(np.mean([entry["waiting_share"] for entry in reports])),
+    }
+    case = {"preset": config.preset, "size_px": run.model.image_size, "batch": config.batch, "part": "whole run"}
+    return row("training", case | {"processes": processes}, figures, {"steps": config.steps, "threads": 1}, device)
 
 
 def main(arguments: list[str] | None = None) -> int:

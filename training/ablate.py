@@ -137,7 +137,7 @@ def _row(config: AblateConfig, name: str, seed: int) -> dict[str, Any]:
     model = weights.load(train.fit(run, progress=False) / "checkpoint" / "model")
     with torch.inference_mode():
         figures = transfer.measure(model, validation, 192, 0)["model"]
-        edits = edit.measure(model, validation, None, 32, 0)
+        edits = edit.measure(model, validation, 32)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return {
         "row": name,

@@ -23,7 +23,7 @@ from training.data import Pairs
 from training.evaluation import edit, leakage, photographs, recognition, transfer
 from training.evaluation.readers import Readers
 from training.evaluation.report import plot, table
-from training.faces import write_pairs
+from training.faces import FaceSet, write_pairs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         seed=config.seed,
         workers=config.workers,
     )
-    pairs = Pairs(folder)
+    pairs, faces = Pairs(folder), FaceSet("test", config.people, size_px, config.seed)
     readers = Readers()
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         "read": config.read,
         "transfer": transfer.measure(model, pairs, config.transfers, config.seed),
         "independent": transfer.read_independently(model, pairs, readers, config.read, config.seed),
-        "edit": edit.measure(model, pairs, readers, config.edit_faces, config.edit_faces // 2),
+        "edit": edit.measure(model, pairs, config.edit_faces, readers, faces, config.edit_faces // 2),
         "recognition": recognition.measure(model, pairs),
         "folds": recognition.in_folds(model, config.fold_people),
         "leakage": leakage.measure(model, pairs),
@@ -107,8 +107,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     (out / "evaluation.md").write_text(table(result), encoding="utf-8")
     plot(result, out / "plots.png")
     batch = pairs.draw(np.random.default_rng(config.seed), 24)
-    faces = batch.identity[batch.identity_label == 0][:5]
-    grid.save(out / "grid.png", grid.transfer_grid(model, batch), grid.edit_grid(model, faces))
+    calm = batch.identity[batch.identity_label == 0][:5]
+    grid.save(out / "grid.png", grid.transfer_grid(model, batch), grid.edit_grid(model, calm))
     return result
 
 

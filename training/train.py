@@ -96,8 +96,9 @@ def build(config: TrainConfig, people: int, device: torch.device) -> State:
             lr=config.lr,
             betas=(0.9, 0.99),
             weight_decay=1e-2,
+            fused=True,
         ),
-        torch.optim.Adam(critic.parameters(), lr=config.critic_lr, betas=(0.0, 0.99)),
+        torch.optim.Adam(critic.parameters(), lr=config.critic_lr, betas=(0.0, 0.99), fused=True),
     )
 
 
@@ -156,7 +157,6 @@ def _fit(config: TrainConfig, stop: list[int], progress: bool) -> Path:
     if world > 1:
         distributed.barrier()
     train, validation = load_data(config)
-    augment = Augmentation(UNITS)
 
     # Networks, and where the last run of the same command stopped.
     state = build(config, len(train.people), device)
@@ -174,28 +174,18 @@ def _fit(config: TrainConfig, stop: list[int], progress: bool) -> Path:
 
     # Schedule.
     steps = math.ceil(config.images / (config.batch_size * world))
-    reconstructions = round(config.reconstruction_share * config.batch_size)
     uses_critic = any(getattr(config.weights, name) for name in CRITICAL)
-
-    def load_item(step: int, number: int) -> Batch:
-        rng = np.random.default_rng((config.seed, step, number))
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        return augment(train.draw(rng, 1, reconstructions=int(number < reconstructions * world)), generator)
-
-    def load_batch(step: int) -> Batch:
-        # Dealt out in turn: what is done in a step does not depend on the number of processes.
-        return Batch.join([load_item(step, number) for number in range(rank, config.batch_size * world, world)])
 
     sums: dict[str, torch.Tensor] = {}
     reported, waited_s, since = 0, 0.0, time.perf_counter()
     loader = ThreadPoolExecutor(1)
-    upcoming = loader.submit(load_batch, state.step)
+    upcoming = loader.submit(load_batch, config, train, state.step, rank, world)
     bar = tqdm(total=steps, initial=state.step, disable=not progress or rank > 0, unit="step", mininterval=5)
     while state.step < steps and not _anyone(stop, world):
         began = time.perf_counter()
         batch = upcoming.result().to(device)
         waited_s += time.perf_counter() - began
-        upcoming = loader.submit(load_batch, state.step + 1)
+        upcoming = loader.submit(load_batch, config, train, state.step + 1, rank, world)
         refine = state.step >= config.refine_from * steps
         criticize = uses_critic and state.step >= config.refine_from * steps - config.critic_warmup_steps
         chance = torch.from_numpy(np.random.default_rng((config.seed, state.step)).random(config.batch_size * world))
@@ -301,6 +291,20 @@ def load_data(config: TrainConfig) -> tuple[Pairs | RecordedPairs, Pairs | Recor
         unmapped=recorded.unmapped,
         wanted=parse_wanted(recorded.only),
     )
+
+
+def load_batch(config: TrainConfig, pairs: Pairs | RecordedPairs, step: int, rank: int = 0, world: int = 1) -> Batch:
+    """This process's share of a step's items, which are dealt out in turn: what is done in a step does not depend on
+    the number of processes."""
+    augment, count = Augmentation(UNITS), config.batch_size * world
+    reconstructions = round(config.reconstruction_share * config.batch_size) * world
+
+    def item(number: int) -> Batch:
+        rng = np.random.default_rng((config.seed, step, number))
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        return augment(pairs.draw(rng, 1, reconstructions=int(number < reconstructions)), generator)
+
+    return Batch.join([item(number) for number in range(rank, count, world)])
 
 
 def dry_run(config: TrainConfig) -> dict[str, Any]:

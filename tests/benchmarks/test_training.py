@@ -1,8 +1,12 @@
 from benchmarks.training import TrainingConfig, measure
 
 
-def test_a_training_step_has_a_row_and_leaves_the_folder_alone(tiny_folder):
-    before = (tiny_folder / "model.safetensors").read_bytes()
-    (entry,) = measure(TrainingConfig(model=str(tiny_folder), batches=(2,), steps=2))
-    assert entry["suite"] == "training" and entry["figures"]["cpu_ms_per_image"] > 0
-    assert (tiny_folder / "model.safetensors").read_bytes() == before
+def test_every_part_and_every_term_of_a_step_has_a_row(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = measure(TrainingConfig(preset="smoke", batch=4, steps=2, people=2))
+    figures = {entry["case"]["part"]: entry["figures"] for entry in rows}
+    assert all(values["cpu_ms_per_image"] > 0 for values in figures.values())
+    whole = figures["refining step"]["cpu_ms_per_image"]
+    parts = ("data", "refining", "critic", "optimiser")
+    assert abs(whole - sum(figures[part]["cpu_ms_per_image"] for part in parts)) < 1e-3 * whole
+    assert "term_cpu_ms_per_image" in figures["refining without cross_cycle"]

@@ -81,6 +81,7 @@ class Pairs:
         self.expressions: np.ndarray = np.array(data["expressions"])
         self.masks: np.ndarray = data["masks"]  # uint8 [n, 2, h, w]
         self.units: np.ndarray = data["units"]  # float32 [n, 2, 52]
+        self.poses: np.ndarray = np.array(data["poses"])  # float32 [n, 3]: yaw, pitch, roll in degrees
         self.labels = torch.from_numpy(np.array(data["pool_labels"], np.int64))
         self.intensities: np.ndarray = np.array(data["pool_intensities"])
         self.people, persons = np.unique(data["identities"], return_inverse=True)
@@ -165,7 +166,7 @@ class Augmentation:
         size = len(batch.identity)
         mirrored = torch.rand(size, generator=generator) < 0.5
         images = torch.stack([batch.identity, batch.truth, batch.expression])
-        images = torch.where(rearrange(mirrored, "b -> b 1 1 1"), images.flip(-1), images)
+        images[:, mirrored] = images[:, mirrored].flip(-1)
         identity_units, expression_units, truth_units = (
             torch.where(rearrange(mirrored, "b -> b 1"), u[:, self.mirror], u)
             for u in (batch.identity_units, batch.expression_units, batch.truth_units)
@@ -214,6 +215,7 @@ def _move(images: Float[Tensor, "b 3 h w"], generator: torch.Generator) -> Float
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 
-def _blur(images: Float[Tensor, "b 3 h w"], chosen: Tensor) -> Float[Tensor, "b 3 h w"]:
-    blurred = F.avg_pool2d(images, 3, stride=1, padding=1, count_include_pad=False)
-    return torch.where(rearrange(chosen, "b -> b 1 1 1"), blurred, images)
+def _blur(images: Float[Tensor, "b 3 h w"], chosen: Bool[Tensor, " b"]) -> Float[Tensor, "b 3 h w"]:
+    if chosen.any():
+        images[chosen] = F.avg_pool2d(images[chosen], 3, stride=1, padding=1, count_include_pad=False)
+    return images

@@ -8,6 +8,7 @@ import numpy as np
 _TRANSFER = {
     "psnr_db": ("PSNR dB", 2),
     "gain_db": ("gain dB", 2),
+    "gain_frontal_db": ("within 20°", 2),
     "psnr_face_db": ("PSNR dB, face", 2),
     "ssim": ("SSIM", 3),
     "l1": ("L1", 3),
@@ -19,6 +20,13 @@ _TRANSFER = {
     "expression_accuracy_from_expressive": ("from expressive", 3),
     "identity_similarity": ("identity similarity", 3),
 }
+
+WAYS = {
+    "own": "the model's own code (it flatters)",
+    "landmarker": "the face landmarker",
+    "landmarker_on_truth": "the face landmarker on the true images",
+}
+"""Who says how far edits are along their way."""
 
 
 def table(result: dict[str, Any]) -> str:
@@ -82,7 +90,7 @@ def _edit(edit: dict[str, Any]) -> str:
     }
     text = "Editing to the peak, read by our judge:\n\n" + _markdown(["mean", *accuracy], rows)
     text += f"\n\nIntensity 0 gives the input back at {edit['psnr_db_at_intensity_0']:.1f} dB."
-    for reader, name in (("own", "the model's own code (it flatters)"), ("landmarker", "the face landmarker")):
+    for reader, name in WAYS.items():
         if edit[reader]:
             along = edit[reader]
             text += (
@@ -160,7 +168,7 @@ def plot(result: dict[str, Any], path: Path) -> Path:
 
     edit = result["edit"]
     way.plot([0, 1], [0, 1], "k:", label="straight")
-    for reader, name in (("own", "own code"), ("landmarker", "landmarker's blendshapes")):
+    for reader, name in WAYS.items():
         if edit[reader]:
             way.plot(edit["intensities"], edit[reader]["curve"], "o-", label=name)
     way.set(title="Editing: way against intensity", xlabel="intensity", ylabel="share of the way")

@@ -16,6 +16,7 @@ from training.evaluation.measures import kernel_distance, masked_psnr, ssim
 from training.evaluation.readers import Readers, Readings, mean, unit_error
 from training.validate import psnr
 
+FRONTAL_DEGREES = 20.0
 ROWS = ("model", "copy identity", "copy expression", "truth")
 
 
@@ -23,7 +24,8 @@ def measure(model: TERGAN, pairs: Pairs, transfers: int, seed: int) -> dict[str,
     """Rows of figures over all transfers.
 
     `psnr_db`, `ssim`, `l1`, `perceptual` compare with the true image over the whole picture, `psnr_face_db` in the mask
-    of the face, `l1_changed` in the pixels that have to change; `gain_db` is the PSNR above that of the identity image.
+    of the face, `l1_changed` in the pixels that have to change; `gain_db` is the PSNR above that of the identity image,
+    `gain_frontal_db` that of faces turned by at most `FRONTAL_DEGREES` to either side.
     `kid` compares with pictures of other scenes (`kid_sd`: spread over subsets). Expression and `identity_similarity`
     are read by our own judge.
     """
@@ -31,7 +33,7 @@ def measure(model: TERGAN, pairs: Pairs, transfers: int, seed: int) -> dict[str,
     rng = np.random.default_rng(seed)
     columns: dict[str, list[dict[str, Tensor]]] = {name: [] for name in ROWS}
     features: dict[str, list[Tensor]] = {name: [] for name in (*ROWS, "others")}
-    shown = []
+    shown, frontal = [], []
     for _ in tqdm(range(0, transfers, 32), desc="transfer", unit="batch"):
         choice = pairs.choose(rng, 32)
         batch, images = outputs(model, pairs, choice)
@@ -41,6 +43,7 @@ def measure(model: TERGAN, pairs: Pairs, transfers: int, seed: int) -> dict[str,
         true_maps = extractor.maps(batch.truth)
         _, embedding_reference = reader(other)
         shown.append(batch.identity_label == 0)
+        frontal.append(torch.from_numpy(np.abs(pairs.poses[choice.pair, 0]) <= FRONTAL_DEGREES))
         changed = (reduce((batch.truth - batch.identity).abs(), "b c h w -> b 1 h w", "mean") > 0.04).float()
         for name, image in images.items():
             logits, embedding = reader(image)
@@ -67,6 +70,7 @@ def measure(model: TERGAN, pairs: Pairs, transfers: int, seed: int) -> dict[str,
     for name, parts in columns.items():
         values = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
         rows[name] = {key: round(float(value.mean()), 4) for key, value in values.items()}
+        rows[name]["gain_frontal_db"] = round(float(values["gain_db"][torch.cat(frontal)].mean()), 4)
         for side, chosen in (("neutral", neutral), ("expressive", ~neutral)):
             accuracy = values["expression_accuracy"][chosen].mean()
             rows[name][f"expression_accuracy_from_{side}"] = round(float(accuracy), 4)

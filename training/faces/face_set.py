@@ -1,11 +1,11 @@
 """The face set: people, recordings and views by number, and the only true answers of a transfer there are."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 
-from training.faces.expression import Expression
+from training.faces.expression import Expression, sample_style
 from training.faces.head import load_head
 from training.faces.identity import Identity, sample_identity
 from training.faces.renderer import Render, backward_flow, render
@@ -147,6 +147,12 @@ class FaceSet:
             identity_sample.image.shape[0],
         )  # fmt: skip
         return made[0]
+
+    def show(self, person_index: int, recording: int, units: np.ndarray, view: int = 0) -> np.ndarray:
+        """Returns a picture [h, w, 3] uint8 of a face that shows just these units [52], whatever its person's style."""
+        seed = self.identity_seed(person_index)
+        identity = replace(_identity(seed, recording, self.variety), style=sample_style(seed, strength=0.0))
+        return render(load_head(), identity, units, self.scene(seed, recording, view), self.size_px).image
 
     def _render(self, seed, recording, view, expression, size_px=None) -> tuple[FaceSample, Render]:
         head, identity = load_head(), _identity(seed, recording, self.variety)

@@ -47,6 +47,14 @@ def test_a_true_transfer_is_the_same_person_and_scene_with_the_other_expression(
     assert np.median(np.abs(truth.image[around].astype(int) - identity.image[around])) == 0
 
 
+def test_a_face_can_show_just_the_units_that_are_asked_for():
+    faces = FaceSet("train", size_px=32)
+    sample = faces.sample(1, 2, FEAR)
+    assert not np.array_equal(sample.units, FEAR.units)  # it is shown in the person's own style
+    assert np.array_equal(faces.show(1, 2, sample.units), sample.image)
+    assert not np.array_equal(faces.show(1, 2, FEAR.units), sample.image)
+
+
 def test_a_pair_has_both_samples_and_the_flow_of_each_into_the_other():
     faces = FaceSet("train", size_px=48)
     pair = faces.pair(0, 1, HAPPINESS, FEAR)
