@@ -64,7 +64,11 @@ def measure(config: TrainingConfig) -> list[Row]:
     train.render(run)
     pairs, _ = train.load_data(run)
     state = train.build(run, len(pairs.people), device)
-    batch = train.load_batch(run, pairs, 0).to(device)
+
+    def load(step: int) -> Batch:
+        return Batch.join([train.load_item(run, pairs, step, number) for number in range(config.batch)])
+
+    batch = load(0).to(device)
     settings = {"steps": config.steps, "threads": 1}
     rows: list[Row] = []
 
@@ -75,7 +79,7 @@ def measure(config: TrainingConfig) -> list[Row]:
         rows.append(row("training", case, figures, settings, device.type))
         return rows[-1]["figures"]
 
-    data = part("data", lambda: train.load_batch(run, pairs, 1))
+    data = part("data", lambda: load(1))
     first = part("first stage", _generator_step(state, batch, run, refine=False))
     refining = part("refining", _generator_step(state, batch, run, refine=True))
     critic = part("critic", _critic_step(state, batch, run))

@@ -169,6 +169,9 @@ class TrainConfig:
     threads: int = 2
     """CPU threads of each process."""
 
+    loaders: int = 1
+    """Threads that load and augment beside the network; a GPU needs several."""
+
     pretrained: bool = False
     """Start both encoders from timm's published weights."""
 
@@ -188,7 +191,16 @@ class TrainConfig:
     """Steps between two checkpoints, each with a validation row and a grid."""
 
     def __post_init__(self):
-        for name in ("images", "batch_size", "lr", "critic_lr", "report_every", "checkpoint_every", "threads"):
+        for name in (
+            "images",
+            "batch_size",
+            "lr",
+            "critic_lr",
+            "report_every",
+            "checkpoint_every",
+            "threads",
+            "loaders",
+        ):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"--{name.replace('_', '-')} is {getattr(self, name)}; accepted: a positive number")
         for name in ("reconstruction_share", "true_units_share", "refine_from", "ema_decay"):
@@ -301,7 +313,7 @@ MEDIUM = dataclasses.replace(
     ),
     faces=FacesConfig(people=1500, scenes=8, pool=2100),
     run="runs/medium",
-    images=80_000,
+    images=57_600,
     refine_from=0.85,
     start_from="tergan-s",
 )
@@ -331,6 +343,28 @@ EXPRESSION = dataclasses.replace(
     frozen=("identity_encoder", "identity_head", "decoder"),
 )
 """The expression encoder alone, to which nothing has to be drawn; start it with `--expression-backbone-file`."""
+
+LARGE = dataclasses.replace(
+    DEFAULT,
+    model=dataclasses.replace(
+        DEFAULT.model,
+        image_size=256,
+        identity_backbone="mobilenetv4_conv_medium",
+        identity_width=256,
+        expression_backbone="resnet34",
+        expression_backbone_options={},
+        decoder_widths=(32, 64, 128, 256, 384),
+    ),
+    faces=FacesConfig(people=10_000, scenes=8, pool=7000, workers=16),
+    run="runs/large",
+    images=3_000_000,
+    batch_size=32,
+    precision="bf16",
+    loaders=8,
+    pretrained=True,
+    checkpoint_every=5000,
+)
+"""`tergan-l`, for one GPU: never run so far. What it costs is worked out in docs/training.md."""
 
 SMOKE = dataclasses.replace(
     DEFAULT,
@@ -362,5 +396,6 @@ PRESETS = {
     "tiny": TINY,
     "medium": MEDIUM,
     "expression": EXPRESSION,
+    "large": LARGE,
     "smoke": SMOKE,
 }

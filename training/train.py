@@ -13,8 +13,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,8 @@ from training.faces import UNITS, WEAKEST, write_pairs
 from training.objective import CRITICAL, R1_EVERY, Networks, critic_terms, generator_terms, weigh
 from training.prototypes import set_prototypes
 from training.validate import validate
+
+AUGMENT = Augmentation(UNITS)
 
 
 @dataclass
@@ -178,14 +180,20 @@ def _fit(config: TrainConfig, stop: list[int], progress: bool) -> Path:
 
     sums: dict[str, torch.Tensor] = {}
     reported, waited_s, since = 0, 0.0, time.perf_counter()
-    loader = ThreadPoolExecutor(1)
-    upcoming = loader.submit(load_batch, config, train, state.step, rank, world)
+    loader = ThreadPoolExecutor(config.loaders)
+
+    def order(step: int) -> list[Future[Batch]]:
+        # Dealt out in turn: what is done in a step does not depend on the number of processes.
+        numbers = range(rank, config.batch_size * world, world)
+        return [loader.submit(load_item, config, train, step, number, world) for number in numbers]
+
+    upcoming = order(state.step)
     bar = tqdm(total=steps, initial=state.step, disable=not progress or rank > 0, unit="step", mininterval=5)
     while state.step < steps and not _anyone(stop, world):
         began = time.perf_counter()
-        batch = upcoming.result().to(device)
+        batch = Batch.join([item.result() for item in upcoming]).to(device)
         waited_s += time.perf_counter() - began
-        upcoming = loader.submit(load_batch, config, train, state.step + 1, rank, world)
+        upcoming = order(state.step + 1)
         refine = state.step >= config.refine_from * steps
         criticize = uses_critic and state.step >= config.refine_from * steps - config.critic_warmup_steps
         chance = torch.from_numpy(np.random.default_rng((config.seed, state.step)).random(config.batch_size * world))
@@ -293,35 +301,29 @@ def load_data(config: TrainConfig) -> tuple[Pairs | RecordedPairs, Pairs | Recor
     )
 
 
-def load_batch(config: TrainConfig, pairs: Pairs | RecordedPairs, step: int, rank: int = 0, world: int = 1) -> Batch:
-    """This process's share of a step's items, which are dealt out in turn: what is done in a step does not depend on
-    the number of processes."""
-    augment, count = Augmentation(UNITS), config.batch_size * world
-    reconstructions = round(config.reconstruction_share * config.batch_size) * world
-
-    def item(number: int) -> Batch:
-        rng = np.random.default_rng((config.seed, step, number))
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        return augment(pairs.draw(rng, 1, reconstructions=int(number < reconstructions)), generator)
-
-    return Batch.join([item(number) for number in range(rank, count, world)])
+def load_item(config: TrainConfig, pairs: Pairs | RecordedPairs, step: int, number: int, world: int = 1) -> Batch:
+    """One item of a step's `batch_size` times `world`; it depends on nothing but its number."""
+    rng = np.random.default_rng((config.seed, step, number))
+    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    reconstructs = number < round(config.reconstruction_share * config.batch_size) * world
+    return AUGMENT(pairs.draw(rng, 1, reconstructions=int(reconstructs)), generator)
 
 
 def dry_run(config: TrainConfig) -> dict[str, Any]:
-    """The resolved configuration, the parameters, and the floating-point operations of one refining step."""
+    """The resolved configuration, the parameters, and what a step of a single image costs: floating-point operations,
+    and the memory of what is kept for the way back (fp32, without parameters and optimiser)."""
     state = build(config, config.faces.people, torch.device("cpu"))
-    b, s = config.batch_size, config.model.image_size
-    image, labels = torch.rand(b, 3, s, s), torch.zeros(b, dtype=torch.long)
-    units = torch.zeros(b, len(UNITS))
-    batch = Batch(
-        image, image, image.clone(), units, units, units, labels, labels, labels, round(b * config.reconstruction_share)
-    )
-    with FlopCounterMode(display=False) as counter:
-        terms, _ = generator_terms(
-            state.networks, batch, config.weights, refine=True, true_units=torch.zeros(b, dtype=torch.bool)
-        )
-        weigh(terms, config.weights).backward()
-    model = state.networks.model
+    networks, s = state.networks, config.model.image_size
+    image, label, units = torch.rand(1, 3, s, s), torch.zeros(1, dtype=torch.long), torch.zeros(1, len(UNITS))
+    batch = Batch(image, image, image.clone(), units, units, units, label, label, label, 0)
+    chosen = torch.zeros(1, dtype=torch.bool)
+
+    def generator(refine: bool) -> torch.Tensor:
+        terms, _ = generator_terms(networks, batch, config.weights, refine=refine, true_units=chosen)
+        return weigh(terms, config.weights)
+
+    def critic() -> torch.Tensor:
+        return torch.stack([*critic_terms(networks, batch, image, config.weights, penalize=False).values()]).sum()
 
     def millions(module: nn.Module) -> float:
         return sum(p.numel() for p in module.parameters()) / 1e6
@@ -329,12 +331,34 @@ def dry_run(config: TrainConfig) -> dict[str, Any]:
     return {
         "config": config.to_dict(),
         "parameters_millions": {
-            "model": millions(model),
-            **{name: millions(child) for name, child in model.named_children()},
-            "critic": millions(state.networks.critic),
+            "model": millions(networks.model),
+            **{name: millions(child) for name, child in networks.model.named_children()},
+            "critic": millions(networks.critic),
         },
-        "gflops_per_step": counter.get_total_flops() / 1e9,
+        "per_image": {
+            "first stage": _cost(lambda: generator(refine=False)),
+            "refining": _cost(lambda: generator(refine=True)),
+            "critic": _cost(critic),
+        },
         "steps": math.ceil(config.images / config.batch_size),
+    }
+
+
+def _cost(loss: Callable[[], torch.Tensor]) -> dict[str, float]:
+    """Operations forward and back, and the bytes of the tensors that autograd keeps, each storage once."""
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if not isinstance(tensor, nn.Parameter):
+            kept[storage.data_ptr()] = storage
+        return tensor
+
+    with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        loss().backward()
+    return {
+        "gflops": counter.get_total_flops() / 1e9,
+        "kept_mib": sum(storage.nbytes() for storage in kept.values()) / 2**20,
     }
 
 

@@ -221,7 +221,10 @@ def test_a_dry_run_prints_the_resolved_configuration_and_the_cost(capsys):
     assert train.main(["--preset", "smoke", "--dry-run", "--batch-size", "2", "--model.decoder", "vector"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["config"]["batch_size"] == 2 and printed["config"]["model"]["decoder"] == "vector"
-    assert printed["steps"] == 16 and printed["gflops_per_step"] > 0
+    assert printed["steps"] == 16
+    cost = printed["per_image"]
+    assert 0 < cost["critic"]["gflops"] and 0 < cost["first stage"]["gflops"] < cost["refining"]["gflops"]
+    assert 0 < cost["first stage"]["kept_mib"] < cost["refining"]["kept_mib"]
     assert printed["parameters_millions"]["model"] > 0
 
 
