@@ -21,9 +21,10 @@ import tyro
 from tqdm import tqdm
 
 from tergan_core import weights
-from training import train
+from training import imagenet, train
 from training.config import TINY, FacesConfig, TrainConfig, merge
-from training.evaluation import edit, transfer
+from training.evaluation import edit, photographs, recognition, transfer
+from training.faces import PLAIN
 
 BASE = dataclasses.replace(
     TINY,
@@ -38,6 +39,8 @@ BASE = dataclasses.replace(
 )
 """Three to five CPU-minutes. Shorter than a shipped run by far: read differences, not levels."""
 
+_IMAGENET = "cache/imagenet-lite0.safetensors"
+
 ROWS: dict[str, dict[str, Any]] = {
     "base": {},
     "no expression consistency": {"weights": {"expression_consistency": 0.0}},
@@ -48,11 +51,24 @@ ROWS: dict[str, dict[str, Any]] = {
     "critic without expression": {"weights": {"critic_expression": 0.0}},
     "critic reads the person": {"weights": {"critic_identity": 0.02}},
     "no R1 penalty": {"weights": {"r1": 0.0}},
+    "feature matching": {"weights": {"feature_matching": 1.0}},
+    "adversarial: hinge": {"adversarial_kind": "hinge"},
+    "adversarial: least squares": {"adversarial_kind": "least squares"},
+    "adversarial: relativistic": {"adversarial_kind": "relativistic"},
     "no refining terms": {"refine_from": 1.0},
     "refining from the start": {"refine_from": 0.0},
     "no paired swap": {"weights": {"paired_swap": 0.0}},
     "no unit regression": {"weights": {"unit_regression": 0.0}, "true_units_share": 0.0},
     "no true units": {"true_units_share": 0.0},
+    "no weak expressions": {"faces": {"weakest": 0.45}},
+    "faces: free light alone": {"faces": {"variety": {"illuminations": (1.0, 0.0, 0.0, 0.0, 0.0)}}},
+    "faces: a perfect camera": {"faces": {"variety": {"camera": 0.0}}},
+    "faces: plain backgrounds": {"faces": {"variety": {"structured_backgrounds": 0.0}}},
+    "faces: nothing worn": {"faces": {"variety": {"glasses": 0.0, "headwear": 0.0}}},
+    "faces: even skin": {"faces": {"variety": {"skin_marks": 0.0}}},
+    "faces: one style for all": {"faces": {"variety": {"style": 0.0}}},
+    "faces: heads straight": {"faces": {"variety": {"yaw_degrees": 5.0, "pitch_degrees": 3.0, "roll_degrees": 2.0}}},
+    "faces: plain": {"faces": {"variety": dataclasses.asdict(PLAIN)}},
     "decoder: skip": {"model": {"decoder": "skip"}},
     "decoder: vector": {"model": {"decoder": "vector"}},
     "identity backbone: lcnet_050": {"model": {"identity_backbone": "lcnet_050"}},
@@ -62,8 +78,17 @@ ROWS: dict[str, dict[str, Any]] = {
     "expression backbone: mobilenetv4": {
         "model": {"expression_backbone": "mobilenetv4_conv_small", "expression_backbone_options": {}},
     },
+    "expression backbone: efficientnet_lite0": {
+        "model": {"expression_backbone": imagenet.BACKBONE, "expression_backbone_options": {}},
+    },
+    "expression backbone: efficientnet_lite0 from ImageNet": {
+        "model": {"expression_backbone": imagenet.BACKBONE, "expression_backbone_options": {}},
+        "expression_backbone_file": _IMAGENET,
+    },
 }
 """Name, and what it changes in `BASE`."""
+
+RESULTS = Path(__file__).with_name("ablations.jsonl")
 
 _COLUMNS = {
     "gain_db": "gain dB",
@@ -74,6 +99,9 @@ _COLUMNS = {
     "identity_similarity": "identity similarity",
     "edit_accuracy": "edits",
     "monotone": "monotone",
+    "recognition": "recognition",
+    "photographs": "photographs",
+    "photographs_smile": "smile higher",
 }
 
 
@@ -91,10 +119,16 @@ class AblateConfig:
     """Images seen by each run."""
 
     out: Path = Path("runs/ablations")
-    """Folder of runs and of `results.jsonl`."""
+    """Folder of runs."""
+
+    results: Path = RESULTS
+    """File of results, to which new ones are added."""
 
     cache: str = "cache"
     """Folder of rendered pairs."""
+
+    photographs: Path | None = None
+    """Folder of photographs `<person>_<expression>.<ending>`, in which expressions are recognized as well."""
 
     workers: int = 1
     """Runs at a time, each on one core."""
@@ -107,12 +141,14 @@ class AblateConfig:
 
 def ablate(config: AblateConfig) -> list[dict[str, Any]]:
     """Runs what is not done yet, and returns all results of these rows, seeds and images."""
-    config.out.mkdir(parents=True, exist_ok=True)
-    file = config.out / "results.jsonl"
+    file = config.results
     done = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
     found = {(row["row"], row["seed"]): row for row in done if row["images"] == config.images}
     wanted = [(name, seed) for seed in config.seeds for name in config.rows]
-    train.render(_run(config, "base", 0))
+    for name in dict.fromkeys(name for name, _ in wanted):
+        train.render(_run(config, name, 0))
+    if _IMAGENET in (ROWS[name].get("expression_backbone_file") for name, _ in wanted):
+        imagenet.main(Path(_IMAGENET))
     # A fresh interpreter for each run: nothing of the last one, and no lock of a thread, is inherited.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(config.workers, mp_context=context, max_tasks_per_child=1) as pool:
@@ -138,6 +174,8 @@ def _row(config: AblateConfig, name: str, seed: int) -> dict[str, Any]:
     with torch.inference_mode():
         figures = transfer.measure(model, validation, 192, 0)["model"]
         edits = edit.measure(model, validation, 32)
+        seen = recognition.measure(model, validation)
+        photographed = photographs.recognize(model, config.photographs)[0] if config.photographs else None
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return {
         "row": name,
@@ -147,6 +185,9 @@ def _row(config: AblateConfig, name: str, seed: int) -> dict[str, Any]:
         **figures,
         "edit_accuracy": edits["mean_expression_accuracy"],
         "monotone": edits["own"]["monotone"],
+        "recognition": seen["accuracy"],
+        "photographs": photographed and photographed["recognition"]["model"]["accuracy"],
+        "photographs_smile": photographed and photographed["smile"]["higher"] / photographed["smile"]["people"],
     }
 
 
@@ -155,7 +196,7 @@ def table(results: list[dict[str, Any]]) -> str:
     lines = ["| | " + " | ".join(_COLUMNS.values()) + " |", "|---" * (len(_COLUMNS) + 1) + "|"]
     for name in dict.fromkeys(row["row"] for row in results):
         rows = [row for row in results if row["row"] == name]
-        cells = (np.array([row[key] for row in rows]) for key in _COLUMNS)
+        cells = (np.array([row[key] for row in rows], float) for key in _COLUMNS)
         lines.append(
             f"| {name} | " + " | ".join(f"{values.mean():.3f} ± {values.std():.3f}" for values in cells) + " |"
         )

@@ -11,7 +11,7 @@ import tyro
 from tergan_core.config import ModelConfig
 from tergan_core.errors import ConfigError, close_names
 from tergan_core.losses import Adversarial
-from training.faces import EXPRESSIONS, UNITS
+from training.faces import EXPRESSIONS, FULL, UNITS, Variety
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,9 @@ class FacesConfig:
 
     weakest: float = 0.2
     """Least intensity of these expressions. Those of validation and test are plain (0.45): figures compare."""
+
+    variety: Variety = FULL
+    """How much everything beside person and expression varies in them."""
 
     validation_people: int = 24
     """Number of people of the validation split, with 4 scenes each and expressions of their own."""

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ from tergan_core.model import TERGAN
 from training import checkpoint, grid
 from training.config import PRESETS, TrainConfig, read
 from training.data import Augmentation, Batch, Pairs, RecordedPairs, load_recorded, parse_wanted
-from training.faces import UNITS, WEAKEST, write_pairs
+from training.faces import FULL, UNITS, WEAKEST, write_pairs
 from training.objective import CRITICAL, R1_EVERY, Networks, critic_terms, generator_terms, weigh
 from training.prototypes import set_prototypes
 from training.validate import validate
@@ -282,6 +283,7 @@ def render(config: TrainConfig) -> None:
             size_px=config.model.image_size,
             seed=config.faces.seed + (0 if train else 1),
             workers=config.faces.workers,
+            variety=config.faces.variety if train else FULL,
             weakest=config.faces.weakest if train else WEAKEST,
         )
 
@@ -310,13 +312,13 @@ def load_item(config: TrainConfig, pairs: Pairs | RecordedPairs, step: int, numb
 
 
 def dry_run(config: TrainConfig) -> dict[str, Any]:
-    """The resolved configuration, the parameters, and what a step of a single image costs: floating-point operations,
-    and the memory of what is kept for the way back (fp32, without parameters and optimiser)."""
+    """The resolved configuration, the parameters, and what an image costs in a step: floating-point operations, and the
+    memory of what is kept for the way back (fp32, without parameters and optimiser)."""
     state = build(config, config.faces.people, torch.device("cpu"))
     networks, s = state.networks, config.model.image_size
-    image, label, units = torch.rand(1, 3, s, s), torch.zeros(1, dtype=torch.long), torch.zeros(1, len(UNITS))
+    image, label, units = torch.rand(2, 3, s, s), torch.zeros(2, dtype=torch.long), torch.zeros(2, len(UNITS))
     batch = Batch(image, image, image.clone(), units, units, units, label, label, label, 0)
-    chosen = torch.zeros(1, dtype=torch.bool)
+    chosen = torch.zeros(2, dtype=torch.bool)
 
     def generator(refine: bool) -> torch.Tensor:
         terms, _ = generator_terms(networks, batch, config.weights, refine=refine, true_units=chosen)
@@ -345,7 +347,7 @@ def dry_run(config: TrainConfig) -> dict[str, Any]:
 
 
 def _cost(loss: Callable[[], torch.Tensor]) -> dict[str, float]:
-    """Operations forward and back, and the bytes of the tensors that autograd keeps, each storage once."""
+    """Operations forward and back of each of two images, and the tensors that autograd keeps, each storage once."""
     kept: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -357,8 +359,8 @@ def _cost(loss: Callable[[], torch.Tensor]) -> dict[str, float]:
     with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
         loss().backward()
     return {
-        "gflops": counter.get_total_flops() / 1e9,
-        "kept_mib": sum(storage.nbytes() for storage in kept.values()) / 2**20,
+        "gflops": counter.get_total_flops() / 2 / 1e9,
+        "kept_mib": sum(storage.nbytes() for storage in kept.values()) / 2 / 2**20,
     }
 
 
@@ -366,6 +368,8 @@ def _cache(config: TrainConfig, split: str) -> Path:
     faces, size_px = config.faces, config.model.image_size
     if split == "train":
         name = f"train-{faces.people}x{faces.scenes}-pool{faces.pool}-from{faces.weakest}"
+        if faces.variety != FULL:
+            name += f"-variety{zlib.crc32(repr(faces.variety).encode()):08x}"
     else:
         name = f"{split}-{faces.validation_people}x4"
     return Path(faces.cache) / f"{name}-{size_px}px-seed{faces.seed}"

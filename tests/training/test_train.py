@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from tergan_core import weights
 from tergan_core.errors import ConfigError, WeightsCorruptError
 from training import checkpoint, train
-from training.config import PRESETS
+from training.config import PRESETS, merge
 
 
 def state(run) -> dict[str, torch.Tensor]:
@@ -241,6 +241,12 @@ def test_an_unknown_key_in_the_file_ends_with_code_one_and_close_names(tmp_path,
     file.write_text(json.dumps({"weights": {"paired_swop": 1}}))
     assert train.main(["--preset", "smoke", "--config", str(file), "--dry-run"]) == 1
     assert "unknown key 'paired_swop'. Close names: paired_swap" in capsys.readouterr().err
+
+
+def test_other_people_have_another_cache(smoke):
+    others = merge(smoke, {"faces": {"variety": {"camera": 0.0}}}), merge(smoke, {"faces": {"weakest": 0.3}})
+    caches = {train._cache(config, "train") for config in (smoke, *others)}
+    assert len(caches) == 3 and len({train._cache(config, "validation") for config in (smoke, *others)}) == 1
 
 
 def test_the_paper_preset_uses_neither_units_nor_true_transfers():

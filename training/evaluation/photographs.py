@@ -5,6 +5,7 @@ against that person's own photograph of the wanted expression, beside handing ba
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,44 +28,14 @@ _SMILE = [UNITS.index("mouthSmileLeft"), UNITS.index("mouthSmileRight")]
 def measure(model: TERGAN, folder: Path, readers: Readers) -> tuple[dict[str, Any], Image.Image]:
     """The figures, and a grid of the best, the middle and the worst edits towards a smile.
 
-    `recognition`: argmax over the model's expressions, of the aligned face; `fer` and `facex` read the whole
-    photograph. `smile`: people whose smiling photograph the model gives more smile than their neutral one, and
-    the mean difference. `units`: correlation of the model's face units with the landmarker's blendshapes. Then a table
-    for each direction, neutral to happiness and back: see `_direction`.
+    Those of `recognize`, and a table for each direction, neutral to happiness and back: see `_direction`.
 
     Raises:
         MissingJudgeError: the landmarker is not installed.
         ValueError: the folder has no such photographs.
     """
-    faces, codes, shapes, read = _read(model, folder, readers)
-    keys = list(faces)
-    names = model.config.expressions
-    probabilities = model.classify(torch.stack([codes[key] for key in keys])).softmax(1).numpy()
-    truth = np.array([names.index(label) for _, label in keys])
-    result: dict[str, Any] = {
-        "photographs": len(keys),
-        "people": len({person for person, _ in keys}),
-        "recognition": {
-            "model": _shares(truth, probabilities.argmax(1), names),
-            **{name: _shares(truth, np.array([read[name][key] for key in keys]), names) for name in readers.expression},
-        },
-        "units": {
-            name: round(value, 3)
-            for name, value in correlations(
-                torch.stack([codes[key] for key in keys]).numpy()[:, : len(UNITS)],
-                np.stack([shapes[key] for key in keys]),
-            ).items()
-        },
-    }
-    people = sorted({p for p, _ in keys if (p, "neutral") in faces and (p, "happiness") in faces})
-    smile = np.array(
-        [float((codes[p, "happiness"] - codes[p, "neutral"])[_SMILE].mean()) for p in people], dtype=np.float64
-    )
-    result["smile"] = {
-        "people": len(people),
-        "higher": int((smile > 0).sum()),
-        "mean_difference": round(float(smile.mean()), 4),
-    }
+    result, faces = recognize(model, folder, readers.expression)
+    people = _in_both(faces)
     grids = []
     for start, goal in (("neutral", "happiness"), ("happiness", "neutral")):
         rows, images, gain = _direction(model, faces, people, start, goal, readers)
@@ -76,12 +47,59 @@ def measure(model: TERGAN, folder: Path, readers: Readers) -> tuple[dict[str, An
     return result, _grid(grids[0])
 
 
-def _read(model: TERGAN, folder: Path, readers: Readers):
-    """Aligned faces, codes, blendshapes, and what `fer` and `facex` read of the photographs, by person and label."""
+def recognize(
+    model: TERGAN, folder: Path, others: Sequence[str] = ()
+) -> tuple[dict[str, Any], dict[tuple[str, str], Tensor]]:
+    """What the model recognizes in photographs, and the aligned faces by person and label.
+
+    `recognition`: argmax over the model's expressions, of the aligned face; `others` (`fer`, `facex`) read the whole
+    photograph. `smile`: people whose smiling photograph the model gives more smile than their neutral one, and
+    the mean difference. `units`: correlation of the model's face units with the landmarker's blendshapes.
+
+    Raises:
+        MissingJudgeError: the landmarker is not installed.
+        ValueError: the folder has no such photographs.
+    """
+    faces, codes, shapes, read = _read(model, folder, others)
+    keys = list(faces)
+    names = model.config.expressions
+    probabilities = model.classify(torch.stack([codes[key] for key in keys])).softmax(1).numpy()
+    truth = np.array([names.index(label) for _, label in keys])
+    people = _in_both(faces)
+    smile = np.array(
+        [float((codes[p, "happiness"] - codes[p, "neutral"])[_SMILE].mean()) for p in people], dtype=np.float64
+    )
+    units = torch.stack([codes[key] for key in keys]).numpy()[:, : len(UNITS)]
+    return {
+        "photographs": len(keys),
+        "people": len({person for person, _ in keys}),
+        "recognition": {
+            "model": _shares(truth, probabilities.argmax(1), names),
+            **{name: _shares(truth, np.array([read[name][key] for key in keys]), names) for name in others},
+        },
+        "units": {
+            name: round(value, 3)
+            for name, value in correlations(units, np.stack([shapes[key] for key in keys])).items()
+        },
+        "smile": {
+            "people": len(people),
+            "higher": int((smile > 0).sum()),
+            "mean_difference": round(float(smile.mean()), 4),
+        },
+    }, faces
+
+
+def _in_both(faces: dict[tuple[str, str], Tensor]) -> list[str]:
+    """The people of whom there is a neutral and a happy photograph."""
+    return sorted({p for p, _ in faces if (p, "neutral") in faces and (p, "happiness") in faces})
+
+
+def _read(model: TERGAN, folder: Path, others: Sequence[str]):
+    """Aligned faces, codes, blendshapes, and what others read of the photographs, by person and label."""
     faces: dict[tuple[str, str], Tensor] = {}
     codes: dict[tuple[str, str], Tensor] = {}
     shapes: dict[tuple[str, str], np.ndarray] = {}
-    read: dict[str, dict[tuple[str, str], int]] = {name: {} for name in readers.expression}
+    read: dict[str, dict[tuple[str, str], int]] = {name: {} for name in others}
     for person, label, image, _ in tqdm(list(photographed(folder)), desc="photographs", unit="photograph"):
         face = judges.find_face(image)
         if face is None:
@@ -90,7 +108,7 @@ def _read(model: TERGAN, folder: Path, readers: Readers):
         faces[key] = align_face(image, face.five, model.config.image_size)
         codes[key] = model.encode_expression(faces[key][None])[0]
         shapes[key] = face.blendshapes
-        for name in readers.expression:
+        for name in others:
             read[name][key] = int(judges.expression_probabilities(name, image, face).argmax())
     return faces, codes, shapes, read
 
