@@ -182,7 +182,8 @@ class TrainConfig:
     """Safetensors file of timm weights that the expression encoder starts from; `training.imagenet` writes one."""
 
     start_from: str | None = None
-    """Folder or repository of finished weights to start from; parts that differ in shape start afresh and are named."""
+    """Folder or repository of finished weights to start from; wider parts start as the narrower ones, parts of other
+    layers start afresh and are named."""
 
     frozen: tuple[str, ...] = ()
     """Parts of the network that are not trained, such as `expression_encoder` or `decoder`."""
@@ -315,13 +316,13 @@ MEDIUM = dataclasses.replace(
         decoder_widths=(24, 48, 96, 192),
     ),
     faces=FacesConfig(people=1500, scenes=8, pool=2100),
+    weights=TermWeights(feature_matching=1.0),
     run="runs/medium",
-    images=57_600,
-    refine_from=0.85,
+    images=40_000,
+    lr=1e-3,
     start_from="tergan-s",
 )
-"""The shipped `tergan-m`: 128 px, wider where maps are coarse, which costs little time. Two processes of one core each
-train it in about two hours; the identity encoder starts from `tergan-s`."""
+"""The shipped `tergan-m`: 128 px, wider where maps are coarse, which costs little time. It starts as `tergan-s`."""
 
 EXPRESSION = dataclasses.replace(
     MEDIUM,

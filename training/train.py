@@ -43,6 +43,7 @@ from training.faces import FULL, UNITS, WEAKEST, write_pairs
 from training.objective import CRITICAL, R1_EVERY, Networks, critic_terms, generator_terms, weigh
 from training.prototypes import set_prototypes
 from training.validate import validate
+from training.widen import fits, widen
 
 AUGMENT = Augmentation(UNITS)
 
@@ -106,13 +107,12 @@ def build(config: TrainConfig, people: int, device: torch.device) -> State:
 
 
 def _take_over(model: TERGAN, source: str) -> None:
-    """Starts the parts of the network whose tensors have the same shapes in finished weights from there."""
+    """Starts the parts of the network that finished weights have, too, from there; wider parts compute the same."""
     donor = dict(weights.load(source).named_children())
     fresh = []
     for name, part in model.named_children():
-        state = donor[name].state_dict()
-        if {key: value.shape for key, value in state.items()} == {k: v.shape for k, v in part.state_dict().items()}:
-            part.load_state_dict(state)
+        if fits(donor[name], part):
+            widen(donor[name], part)
         else:
             fresh.append(name)
     if len(fresh) == len(donor):
