@@ -76,6 +76,31 @@ def test_both_manifests_run_the_container_alike():
         assert pod["containers"][0][key] == predictor["containers"][0][key]
 
 
+def unknown_keys(value, kind, models):
+    """Keys at places where the models that KServe generates from its schema have none."""
+    if inner := re.fullmatch(r"list\[(.*)\]", kind):
+        return [key for item in value for key in unknown_keys(item, inner[1], models)]
+    model = next((getattr(module, kind) for module in models if hasattr(module, kind)), None)
+    if model is None:
+        return []  # text, numbers, free mappings
+    kinds = {model.attribute_map[name]: inner for name, inner in model.openapi_types.items()}
+    return [
+        wrong
+        for key, item in value.items()
+        for wrong in (unknown_keys(item, kinds[key], models) if key in kinds else [key])
+    ]
+
+
+@pytest.mark.filterwarnings("ignore")  # kserve's own
+def test_every_key_of_the_inference_service_is_one_of_kserves():
+    models = [pytest.importorskip("kserve.models"), pytest.importorskip("kubernetes.client")]
+    service = yaml.safe_load((DEPLOY / "kserve" / "inference-service.yaml").read_text())
+    assert unknown_keys(service, "V1beta1InferenceService", models) == []
+    service["spec"]["predictor"]["minReplica"] = 1
+    service["spec"]["predictor"]["containers"][0]["resources"]["limit"] = {}
+    assert unknown_keys(service, "V1beta1InferenceService", models) == ["limit", "minReplica"]
+
+
 class FakeTorchServe(BaseHTTPRequestHandler):
     status = "READY"
 

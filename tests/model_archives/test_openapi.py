@@ -1,6 +1,8 @@
 """The committed description against the tables, and against the specification's own validator."""
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import jsonschema_rs
 import pytest
@@ -45,3 +47,35 @@ def test_every_error_fits_the_error_schema(code):
     jsonschema_rs.validate(schema, body)
     with pytest.raises(jsonschema_rs.ValidationError):
         jsonschema_rs.validate(schema, {**body, "code": "no such code"})
+
+
+WRONG = {
+    "Server error": (500, "application/json", b"{}"),
+    "Undocumented status code": (418, "application/json", b"{}"),
+    "Undocumented Content-Type": (200, "text/plain", b"neutral"),
+    "Response violates schema": (422, "application/json", b'{"code": "no such code"}'),
+}
+
+
+@pytest.mark.parametrize("title", WRONG)
+def test_schemathesis_reports_a_server_that_answers_otherwise_than_described(title, schemathesis):
+    status, content_type, body = WRONG[title]
+
+    class Wrong(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Wrong) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        options = ("--max-examples", "1", "--max-failures", "1", "--include-path", "/predictions/recognize")
+        done = schemathesis(f"http://127.0.0.1:{server.server_port}", *options)
+        server.shutdown()
+    assert done.returncode == 1 and title in done.stdout, done.stdout

@@ -32,12 +32,12 @@ import tritonclient.utils
 from tritonclient.grpc import service_pb2
 
 from benchmarks import fuzz, proxy
-from model_archives import build, openapi
+from model_archives import build
 from model_archives import server as server_module
 from model_archives.server import FOLDER, TorchServe, curl_lines
 from tergan_core import weights
 from tergan_core.client import Client
-from tergan_core.errors import IntensityError, ServerError, UnknownExpressionError
+from tergan_core.errors import IntensityError, ServerError, UnknownExpressionError, UnknownUnitError
 from tergan_core.pipeline import FaceEditor
 from tergan_core.serving import ERRORS, STAGES
 
@@ -325,13 +325,9 @@ def wait_until(holds, timeout_s=10):
     assert holds()
 
 
-def test_the_description_holds_on_the_server(server, tmp_path):
+def test_the_description_holds_on_the_server(server, schemathesis):
     """Bounded; docs/serving.md tells how to run it at length."""
-    command = [sys.executable, "-m", "schemathesis.cli", "run", str(openapi.PATH), "--url", server.url]
-    command += ["--header", f"Authorization: {server.headers['Authorization']}", "--max-time", "10", "--seed", "0"]
-    command += ["--phases", "coverage,fuzzing", "--max-examples", "5", "--generation-database", "none", "--checks"]
-    command += ["not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    done = schemathesis(server.url, "--max-time", "10", "--max-examples", "5", **server.headers)
     assert done.returncode == 0, done.stdout
 
 
@@ -559,6 +555,10 @@ def test_the_client_gives_the_local_editors_results_by_every_protocol(protocol, 
         assert found.label == known.label
         assert found.probabilities == pytest.approx(known.probabilities, abs=1e-5)
         assert found.units == pytest.approx(known.units, abs=1e-4)
+        units = {"mouthSmile": 0.6, "jawOpen": 0.2}
+        assert same(client.edit(png(), units=units).image, editor.edit(png(), units=units).image)
+        with pytest.raises(UnknownUnitError, match="jawOpen"):
+            client.edit(png(), units={"jawOpn": 0.2})
         with pytest.raises(IntensityError):
             client.edit(png(), "happiness", 9.0)
     with Client(f"http://127.0.0.1:{server.ports[port]}", protocol, token="wrong") as stranger:

@@ -15,7 +15,7 @@ import tritonclient.utils
 from model_archives.server import _free_ports
 from tergan_core import packing
 from tergan_core.client import Client
-from tergan_core.errors import InvalidImageError, UnknownExpressionError
+from tergan_core.errors import InvalidImageError, UnknownExpressionError, UnknownUnitError
 from tergan_core.open_inference import MAX_ITEMS
 from tergan_core.pipeline import FaceEditor
 from tergan_core.serving import FIELDS, OUTPUTS
@@ -91,6 +91,12 @@ def test_the_client_gives_the_local_editors_results_on_triton(protocol, port, tr
         assert isinstance(bad, UnknownExpressionError) and "'joy'" in str(bad)
         moved = client.transfer(identity=png(), expression=png(1))
         assert np.array_equal(moved.image, editor.transfer(identity=png(), expression=png(1)).image)
+        units = {"mouthSmile": 0.6, "jawOpen": 0.2}
+        for to in (None, "fear"):
+            made, local = client.edit(png(), to, units=units), editor.edit(png(), to, units=units)
+            assert np.abs(made.image.astype(int) - local.image).max() <= 1 and made.to == local.to
+        with pytest.raises(UnknownUnitError, match="jawOpen"):
+            client.edit(png(), units={"jawOpn": 0.2})
         found, known = client.recognize(png()), editor.recognize(png())
         assert found.label == known.label
         assert found.probabilities == pytest.approx(known.probabilities, abs=1e-5)
