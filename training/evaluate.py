@@ -34,7 +34,8 @@ class EvaluateConfig:
     """Catalogue name, model folder, or hf:owner/name."""
 
     out: str = "runs/evaluation"
-    """Folder of `evaluation.json`, `evaluation.md`, `plots.png`, `grid.png` and `photographs.png`."""
+    """Folder of `evaluation.json`, `evaluation.md`, `plots.png`, `grid.png`, `extremes.jpg` (the best, the middle and
+    the worst transfers) and `photographs.png`."""
 
     people: int = 60
     """Number of people of the test split."""
@@ -109,6 +110,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     batch = pairs.draw(np.random.default_rng(config.seed), 24)
     calm = batch.identity[batch.identity_label == 0][:5]
     grid.save(out / "grid.png", grid.transfer_grid(model, batch), grid.edit_grid(model, calm))
+    extremes = transfer.extremes(model, pairs, config.transfers, config.seed)
+    grid.save(out / "extremes.jpg", grid.transfer_grid(model, extremes))
     return result
 
 

@@ -36,14 +36,14 @@ def edit_grid(model: TERGAN, faces: torch.Tensor, intensity: float = 1.0) -> Ima
 
 
 def save(path: Path, *grids: Image.Image) -> Path:
-    """Grids under each other in one PNG file."""
+    """Grids under each other in one PNG or JPEG file."""
     sheet = Image.new("RGB", (max(g.width for g in grids), sum(g.height for g in grids)), "white")
     top = 0
     for grid in grids:
         sheet.paste(grid, (0, top))
         top += grid.height
     path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path)
+    sheet.save(path, quality=88)
     return path
 
 

@@ -6,6 +6,7 @@ model folder where the package looks for it.
 
 import dataclasses
 import json
+import shutil
 import sys
 from dataclasses import field
 from itertools import pairwise
@@ -55,6 +56,8 @@ def ship(config: ShipConfig) -> Path:
     rows = [json.loads(line) for line in (config.run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     parameters = sum(parameter.numel() for parameter in model.parameters())
     card = _card(config, record["config"], [row for row in rows if "images_per_s" in row], parameters, table(result))
+    shutil.copy(Path(config.evaluation.out) / "extremes.jpg", target)
+    shutil.copy(config.run / "metrics.jsonl", target)
     (target / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return weights.save(model, target, version=config.version, card=card, metrics=result)
 
@@ -82,6 +85,7 @@ def _card(config: ShipConfig, run: dict[str, Any], reports: list[dict], paramete
         hours=seconds / 3600,
         refine=100 * run["refine_from"],
         notes=config.notes,
+        transfers=config.evaluation.transfers,
         table=figures,
     )
 

@@ -23,7 +23,7 @@ def validate(model: TERGAN, pairs: Pairs | RecordedPairs, device: torch.device, 
         code = model.encode_expression(batch.expression)
         output = model.decode(person, code)
         read = model.classify(model.encode_expression(output)).argmax(1)
-        changed = (reduce((batch.truth - batch.identity).abs(), "b c h w -> b 1 h w", "mean") > 0.04).float()
+        changed = changed_pixels(batch.truth, batch.identity)
         n = len(model.config.units)
         row = {
             "recognition": (model.classify(code).argmax(1) == batch.label).float(),
@@ -34,8 +34,8 @@ def validate(model: TERGAN, pairs: Pairs | RecordedPairs, device: torch.device, 
             row |= {
                 "psnr": psnr(output, batch.truth),
                 "psnr_copy": psnr(batch.identity, batch.truth),
-                "l1_changed": _masked_l1(output, batch.truth, changed),
-                "l1_changed_copy": _masked_l1(batch.identity, batch.truth, changed),
+                "l1_changed": masked_l1(output, batch.truth, changed),
+                "l1_changed_copy": masked_l1(batch.identity, batch.truth, changed),
             }
         if n:
             row["unit_error"] = (code[:, :n] - batch.expression_units).abs().mean(1)
@@ -48,6 +48,12 @@ def psnr(image: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     return -10 * torch.log10(reduce((image - truth) ** 2, "b c h w -> b", "mean") + 1e-8)
 
 
-def _masked_l1(image: torch.Tensor, truth: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def changed_pixels(truth: torch.Tensor, identity: torch.Tensor, threshold: float = 0.04) -> torch.Tensor:
+    """1 where truth and identity image [b, 3, h, w] differ by more than a threshold in the mean of colours, else 0."""
+    return (reduce((truth - identity).abs(), "b c h w -> b 1 h w", "mean") > threshold).float()
+
+
+def masked_l1(image: torch.Tensor, truth: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean absolute difference of each image [b, 3, h, w] where a mask [b, 1, h, w] is 1."""
     difference = reduce((image - truth).abs() * mask, "b c h w -> b", "sum")
     return difference / (3 * reduce(mask, "b 1 h w -> b", "sum") + 1)

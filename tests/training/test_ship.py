@@ -20,4 +20,6 @@ def test_a_shipped_model_is_the_runs_with_a_card_that_says_what_and_how_well(smo
     card = (folder / "README.md").read_text()
     assert card.startswith("# mine 9.8.7") and "copy identity" in card and "\n8 identity images" in card
     assert json.loads((folder / "training.json").read_text())["config"]["images"] == 8
+    assert (folder / "extremes.jpg").stat().st_size > 5_000 and "(extremes.jpg)" in card
+    assert (folder / "metrics.jsonl").read_bytes() == (run / "metrics.jsonl").read_bytes()
     assert json.loads((folder / "metrics.json").read_text())["transfers"] == 32

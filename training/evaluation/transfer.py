@@ -14,7 +14,7 @@ from training.data import Batch, Choice, Pairs
 from training.evaluation import extractor
 from training.evaluation.measures import kernel_distance, masked_psnr, ssim
 from training.evaluation.readers import Readers, Readings, mean, unit_error
-from training.validate import psnr
+from training.validate import changed_pixels, masked_l1, psnr
 
 FRONTAL_DEGREES = 20.0
 ROWS = ("model", "copy identity", "copy expression", "truth")
@@ -44,21 +44,19 @@ def measure(model: TERGAN, pairs: Pairs, transfers: int, seed: int) -> dict[str,
         _, embedding_reference = reader(other)
         shown.append(batch.identity_label == 0)
         frontal.append(torch.from_numpy(np.abs(pairs.poses[choice.pair, 0]) <= FRONTAL_DEGREES))
-        changed = (reduce((batch.truth - batch.identity).abs(), "b c h w -> b 1 h w", "mean") > 0.04).float()
+        changed = changed_pixels(batch.truth, batch.identity)
         for name, image in images.items():
             logits, embedding = reader(image)
             image_maps = extractor.maps(image)
             features[name].append(extractor.pooled(image_maps))
-            difference = (image - batch.truth).abs()
             columns[name].append(
                 {
                     "psnr_db": psnr(image, batch.truth),
                     "gain_db": psnr(image, batch.truth) - psnr(batch.identity, batch.truth),
                     "psnr_face_db": masked_psnr(image, batch.truth, mask),
                     "ssim": ssim(image, batch.truth),
-                    "l1": reduce(difference, "b c h w -> b", "mean"),
-                    "l1_changed": reduce(difference * changed, "b c h w -> b", "sum")
-                    / (3 * reduce(changed, "b 1 h w -> b", "sum") + 1),
+                    "l1": reduce((image - batch.truth).abs(), "b c h w -> b", "mean"),
+                    "l1_changed": masked_l1(image, batch.truth, changed),
                     "perceptual": extractor.perceptual_distance(image_maps, true_maps),
                     "expression_accuracy": (logits.argmax(1) == batch.label).float(),
                     "identity_similarity": (embedding * embedding_reference).sum(1),
@@ -105,6 +103,19 @@ def read_independently(
         name: _row(readings, read["truth"], references, batch.label.numpy(), batch.identity_label.numpy() == 0, person)
         for name, readings in read.items()
     }
+
+
+def extremes(model: TERGAN, pairs: Pairs, transfers: int, seed: int, rows: int = 4) -> Batch:
+    """Transfers to look at: in turn one of the best, of the middle, and of the worst, by the share of the error in the
+    pixels that have to change which is left of a copy's."""
+    choice = pairs.choose(np.random.default_rng(seed), transfers)
+    batch, images = outputs(model, pairs, choice)
+    changed = changed_pixels(batch.truth, batch.identity)
+    model_error, copy_error = (masked_l1(images[name], batch.truth, changed) for name in ("model", "copy identity"))
+    order = np.argsort((model_error / (copy_error + 1e-6)).numpy())
+    first = (len(order) - rows) // 2
+    picked = np.stack([order[:rows], order[first : first + rows], order[-rows:]], axis=1).ravel()
+    return pairs.take(Choice(*(part[picked] for part in choice[:-1]), choice.reconstructions))
 
 
 def outputs(model: TERGAN, pairs: Pairs, choice: Choice) -> tuple[Batch, dict[str, Tensor]]:
