@@ -318,7 +318,7 @@ MEDIUM = dataclasses.replace(
     faces=FacesConfig(people=1500, scenes=8, pool=2100),
     weights=TermWeights(feature_matching=1.0),
     run="runs/medium",
-    images=40_000,
+    images=50_000,
     lr=1e-3,
     start_from="tergan-s",
 )
