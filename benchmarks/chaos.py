@@ -105,7 +105,7 @@ class Target:
 
     async def __aenter__(self) -> "Target":
         self.session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=60), connector=aiohttp.TCPConnector(limit=0)
+            timeout=aiohttp.ClientTimeout(total=90), connector=aiohttp.TCPConnector(limit=0)
         )
         return self
 
@@ -196,7 +196,11 @@ async def model_folder_damaged(target: Target, _: float) -> Outcome:
 
 
 async def worker_killed(target: Target, _: float) -> Outcome:
-    """kill -9 of the worker that answers."""
+    """kill -9 of the worker that answers.
+
+    TorchServe forgets the requests that it has taken out of its queue and not yet handed to the worker when that dies
+    (`BatchAggregator.getRequest` clears them): these come back as time-outs of the client, or of the proxy as 504.
+    """
     async with _under_load(target) as running:
         await asyncio.sleep(1)
         killed = await _signal(target, signal.SIGKILL)
@@ -382,7 +386,7 @@ SCENARIOS: dict[Scenario, int] = {
 }
 """What is put on one server, in this order, and how many of what it is about."""
 
-BEHIND_PROXY: tuple[Scenario, ...] = (malformed, half_sent, slow_clients)
+BEHIND_PROXY: tuple[Scenario, ...] = (worker_killed, malformed, half_sent, slow_clients)
 """Those that come a second time, behind nginx."""
 
 

@@ -30,9 +30,10 @@ def test_nothing_is_lost_in_a_short_form_of_the_chaos(tiny_folder, tmp_path):
     chosen = (chaos.worker_killed, chaos.malformed, chaos.bombs, chaos.many_connections)
     with TorchServe(tmp_path, model_api=True) as server:
         outcomes = asyncio.run(chaos.run(server, scale=0.04, only=chosen))
-    killed, malformed, bombs, crowd = outcomes[:4]
+    killed, malformed, bombs, crowd, *_ = outcomes
     assert [outcome.lost for outcome in outcomes] == [0] * len(outcomes)
-    assert killed.recovery_s > 0.2 and set(killed.statuses) - {"200"} <= {"500", "503", "507"}
+    # Rarely a time-out: TorchServe forgets the requests of a batch that it is putting together when the worker dies.
+    assert killed.recovery_s > 0.2 and set(killed.statuses) - {"200"} <= {"500", "503", "507", "TimeoutError"}
     assert malformed.sent == 400 and malformed.errors == 0
     assert all("Exception" in text for text in malformed.server_errors), "a worker of ours answered 500"
     assert bombs.statuses["413"] == 4 and bombs.statuses["422"] == 2
