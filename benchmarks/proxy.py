@@ -38,10 +38,10 @@ class Nginx:
 
     Args:
         backend: URL of the server behind it.
-        timeout_s: how long it waits for clients, in the place of the 10 s of the configuration.
+        timeout_s: how long it waits for clients and for the server, in the place of the configuration's times.
     """
 
-    def __init__(self, backend: str, timeout_s: int = 10):
+    def __init__(self, backend: str, timeout_s: int | None = None):
         self.backend = backend.removeprefix("http://")
         self.timeout_s = timeout_s
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -52,7 +52,8 @@ class Nginx:
         address = self.url.removeprefix("http://")
         config = CONFIG.read_text().replace("server 127.0.0.1:8080;", f"server {self.backend};")
         config = re.sub(r"(?m)^ *ssl_.*\n", "", config).replace("listen 443 ssl;", f"listen {address};")
-        config = config.replace("timeout 10s;", f"timeout {self.timeout_s}s;")
+        if self.timeout_s:
+            config = re.sub(r"timeout \d+s;", f"timeout {self.timeout_s}s;", config)
         (self.folder / "tergan.conf").write_text(config)
         kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         paths = "\n    ".join(f"{kind}_temp_path {self.folder}/{kind};" for kind in kinds)

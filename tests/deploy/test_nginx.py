@@ -28,6 +28,9 @@ class Backend(BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.seen.append((self.path, self.headers.get("Content-Type"), body))
+        if body == b"forget me":
+            time.sleep(3)
+            return
         self.send_response(200)
         self.end_headers()
         self.wfile.write(b"answer")
@@ -181,6 +184,10 @@ def test_a_client_that_stops_sending_is_disconnected_and_the_server_never_asked(
         assert connection.recv(1000) == b""
     assert 0.5 < time.perf_counter() - began < 5
     assert backend.seen == []
+
+
+def test_a_request_that_the_server_forgets_is_a_504(nginx):
+    assert refusal(nginx, b"forget me", "image/png")[:2] == (504, "unavailable")
 
 
 def test_one_address_has_so_many_connections_and_others_are_served(nginx):
