@@ -57,7 +57,7 @@ def triton(tiny_folder, tmp_path_factory):
         process = subprocess.Popen(list(map(str, command)), stdout=log, stderr=log)
     client = tritonclient.http.InferenceServerClient(f"127.0.0.1:{http}")
     try:
-        for _ in range(240):
+        for _ in range(1200):  # minutes, where the machine is busy
             try:
                 if client.is_server_ready():
                     break
