@@ -129,11 +129,20 @@ def test_header_names_are_read_in_any_case_and_field_headers_are_left_out():
     assert (request.accept, request.content_type) == ("image/webp", "image/png")
 
 
-def test_a_batch_of_mixed_requests_equals_single_ones(services):
-    service = services["edit"]
-    fields = [{"image": png(i), "expression": b"fear", "intensity": str(i / 8).encode()} for i in range(8)]
+def test_a_batch_of_mixed_requests_is_one_forward_pass_and_equals_single_ones(services, tiny_model):
+    service, batches = services["edit"], []
+    names = [b"fear", b"happiness"] * 4
+    fields = [
+        {"image": png(i, (50 + 9 * i, 60)), "expression": name, "intensity": str(i / 8).encode()}
+        for i, name in enumerate(names)
+    ]
     accepts = ["image/png", "application/json"] * 4
+    hook = tiny_model.decoder.to_pixels.register_forward_hook(
+        lambda module, inputs, output: batches.append(len(output))
+    )
     batch = service.handle([Request(f, a) for f, a in zip(fields, accepts, strict=True)])
+    hook.remove()
+    assert batches == [8]
     for together, one, accept in zip(batch, fields, accepts, strict=True):
         alone = answer(service, one, accept)
         assert (together.status, together.content_type) == (200, alone.content_type)
