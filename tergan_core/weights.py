@@ -17,7 +17,7 @@ from .errors import ConfigError, WeightsCorruptError, WeightsNotFoundError
 from .model import TERGAN
 
 FORMAT_VERSION = 1
-SHIPPED = "tergan-s"
+SHIPPED = "tergan-m"
 """The model that comes with the package and that everything uses when no other is named."""
 
 _CATALOGUE_FOLDER = Path(__file__).parent / "shipped"

@@ -12,6 +12,7 @@ import torch
 from tergan_core import FaceEditor, cli
 from tergan_core.images import encode, frames, save_frames
 from tergan_core.provenance import Notice, inspect
+from tergan_core.weights import SHIPPED
 
 
 @pytest.fixture
@@ -196,7 +197,7 @@ def test_without_weights_the_shipped_ones_are_taken(run, folder, tiny_model, mon
     load = lambda source, **_: sources.append(source) or FaceEditor(tiny_model)  # noqa: E731
     monkeypatch.setattr(FaceEditor, "load", load)
     assert run("recognize", "a.png", "--no-align", weights=None)[0] == 0
-    assert sources == ["tergan-s"]
+    assert sources == [SHIPPED]
 
 
 @pytest.mark.parametrize("task", ["all", "transfer", "edit", "recognize"])
