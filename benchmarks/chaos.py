@@ -494,13 +494,15 @@ async def _roll_out(target: Target, archive: str) -> None:
 
 
 def memory_mib(server: TorchServe) -> float:
-    """Proportional set size of the server and its workers."""
+    """Anonymous memory of the server and its workers, which is what can grow. Libraries are left out: how much of them
+    is counted for a process (PSS) depends on how many others have them mapped."""
     total = 0
     with contextlib.suppress(psutil.NoSuchProcess):  # while the server is restarted
         for process in psutil.Process(server.process.pid).children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                total += process.memory_full_info().pss
-    return round(total / 2**20, 1)
+            with contextlib.suppress(OSError):
+                rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text(encoding="ascii")
+                total += next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss_Anon:"))
+    return round(total / 2**10, 1)
 
 
 async def _pids(target: Target, task: str = "recognize") -> set[int]:
