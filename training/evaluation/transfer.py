@@ -107,16 +107,22 @@ def read_independently(
 
 def extremes(model: TERGAN, pairs: Pairs, transfers: int, seed: int, rows: int = 4) -> Batch:
     """Transfers to look at: in turn one of the best, of the middle, and of the worst, by the share of the error in the
-    pixels that have to change which is left of a copy's. Of all transfers, the half in which most pixels change."""
+    pixels that have to change which is left of a copy's. Of all transfers, the half in which most pixels change, each
+    identity image once."""
     choice = pairs.choose(np.random.default_rng(seed), transfers)
+    choice = _some(choice, np.unique(2 * choice.pair + choice.side, return_index=True)[1])
     batch, images = outputs(model, pairs, choice)
     changed = changed_pixels(batch.truth, batch.identity)
     model_error, copy_error = (masked_l1(images[name], batch.truth, changed) for name in ("model", "copy identity"))
-    much = np.argsort(-reduce(changed, "b 1 h w -> b", "mean").numpy(), kind="stable")[: transfers // 2]
+    much = np.argsort(-reduce(changed, "b 1 h w -> b", "mean").numpy(), kind="stable")[: len(changed) // 2]
     order = much[np.argsort((model_error / (copy_error + 1e-6)).numpy()[much], kind="stable")]
     first = (len(order) - rows) // 2
     picked = np.stack([order[:rows], order[first : first + rows], order[-rows:]], axis=1).ravel()
-    return pairs.take(Choice(*(part[picked] for part in choice[:-1]), choice.reconstructions))
+    return pairs.take(_some(choice, picked))
+
+
+def _some(choice: Choice, rows: np.ndarray) -> Choice:
+    return Choice(*(part[rows] for part in choice[:-1]), choice.reconstructions)
 
 
 def outputs(model: TERGAN, pairs: Pairs, choice: Choice) -> tuple[Batch, dict[str, Tensor]]:

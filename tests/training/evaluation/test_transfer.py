@@ -9,7 +9,7 @@ def test_extremes_stand_in_turn_from_the_best_over_the_middle_to_the_worst(smoke
     pairs = Pairs(_cache(smoke, "train"))
     model = build(smoke, len(pairs.people), torch.device("cpu")).networks.model.eval()
     with torch.inference_mode():
-        batch = transfer.extremes(model, pairs, transfers=24, seed=0, rows=2)
+        batch = transfer.extremes(model, pairs, transfers=200, seed=0, rows=2)
         output = model.transfer(identity=batch.identity, expression=batch.expression)
     error, copied = (
         [
