@@ -37,7 +37,7 @@ BASE = dataclasses.replace(
     critic_warmup_steps=100,
     ema_decay=0.99,
 )
-"""Three to five CPU-minutes. Shorter than a shipped run by far: read differences, not levels."""
+"""Four to five CPU-minutes, which proved too short to tell rows apart: docs/ablations.md."""
 
 _IMAGENET = "cache/imagenet-lite0.safetensors"
 
