@@ -156,7 +156,8 @@ def _drawing(state: train.State, batch: Batch) -> Callable[[], torch.Tensor]:
 def _whole_run(config: TrainingConfig, run: TrainConfig, processes: int, device: str) -> Row:
     """Images per second of `training.train` itself, by its own record, after the first report."""
     with tempfile.TemporaryDirectory() as folder:
-        options = {"run": folder, "report_every": config.steps, "checkpoint_every": 10**6, "refine_from": 1.0}
+        options = {"run": folder, "report_every": config.steps, "checkpoint_every": 10**6}
+        options |= {"refine_from": 1.0, "critic_warmup_steps": 0}
         images = 3 * config.steps * config.batch * processes
         (Path(folder) / "run.json").write_text(json.dumps(run.to_dict() | options | {"images": images}))
         command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "-m",

@@ -148,6 +148,7 @@ def ablate(config: AblateConfig) -> list[dict[str, Any]]:
     for name in dict.fromkeys(name for name, _ in wanted):
         train.render(_run(config, name, 0))
     if _IMAGENET in (ROWS[name].get("expression_backbone_file") for name, _ in wanted):
+        Path(_IMAGENET).parent.mkdir(exist_ok=True)
         imagenet.main(Path(_IMAGENET))
     # A fresh interpreter for each run: nothing of the last one, and no lock of a thread, is inherited.
     context = multiprocessing.get_context("spawn")

@@ -70,7 +70,7 @@ def measure(
         "mean_ceiling": round(sum(ceiling.values()) / len(ceiling), 4),
         "psnr_db_at_intensity_0": round(float(psnr(unchanged, batch.identity).mean()), 2),
         "intensities": list(INTENSITIES),
-        **{name: _along(np.concatenate(parts)) if parts else None for name, parts in ways.items()},
+        **{name: _along(np.concatenate(parts)) if sum(map(len, parts)) else None for name, parts in ways.items()},
     }
 
 
