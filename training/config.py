@@ -136,11 +136,17 @@ class TrainConfig:
     adversarial_kind: Adversarial = "logistic"
     """Kind of the adversarial loss: `logistic` does not saturate, `relativistic` compares real and fake in pairs."""
 
+    relative_swap: bool = False
+    """Whether a weak change counts as much as a strong one in the term `paired_swap`."""
+
     reconstruction_share: float = 0.125
     """Share of each batch that is asked for its own expression."""
 
     true_units_share: float = 0.3
     """Share of each batch that is decoded from the true face units in place of the predicted ones."""
+
+    textures_share: float = 0.0
+    """Share of the expression images whose textures are made strange by a random convolution."""
 
     refine_from: float = 0.7
     """Share of the run after which consistency, cycle and adversarial terms join; 0 is from the start."""
@@ -207,7 +213,7 @@ class TrainConfig:
         ):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"--{name.replace('_', '-')} is {getattr(self, name)}; accepted: a positive number")
-        for name in ("reconstruction_share", "true_units_share", "refine_from", "ema_decay"):
+        for name in ("reconstruction_share", "true_units_share", "textures_share", "refine_from", "ema_decay"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"--{name.replace('_', '-')} is {getattr(self, name)}; accepted: 0 to 1")
         needs_truth = self.model.units or self.weights.unit_regression or self.weights.paired_swap

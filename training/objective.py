@@ -49,6 +49,7 @@ def generator_terms(
     refine: bool,
     true_units: Tensor,
     kind: losses.Adversarial = "logistic",
+    relative: bool = False,
 ) -> tuple[dict[str, Tensor], Tensor | None]:
     """The generator's terms by name, and the generated images, if any term needs some.
 
@@ -56,6 +57,7 @@ def generator_terms(
         refine: whether the terms of `REFINING` take part.
         true_units: bool [b], the items that are decoded from true units in place of predicted codes.
         kind: of the adversarial loss.
+        relative: of `losses.paired_swap`.
     """
     model = networks.model
     active = {name for name in vars(weights) if getattr(weights, name) and (refine or name not in REFINING)}
@@ -87,7 +89,7 @@ def generator_terms(
     if "reconstruction" in active and r:
         terms["reconstruction"] = losses.reconstruction(output[:r], batch.identity[:r])
     if "paired_swap" in active:
-        terms["paired_swap"] = losses.paired_swap(output[r:], batch.truth[r:], batch.identity[r:])
+        terms["paired_swap"] = losses.paired_swap(output[r:], batch.truth[r:], batch.identity[r:], relative=relative)
 
     if active & {"expression_consistency", "identity_consistency", "cross_cycle"}:
         again = model.encode_identity(output)

@@ -45,8 +45,6 @@ from training.prototypes import set_prototypes
 from training.validate import validate
 from training.widen import fits, widen
 
-AUGMENT = Augmentation(UNITS)
-
 
 @dataclass
 class State:
@@ -206,7 +204,13 @@ def _fit(config: TrainConfig, stop: list[int], progress: bool) -> Path:
             parameter.requires_grad_(False)
         with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
             terms, output = generator_terms(
-                networks, batch, config.weights, refine=refine, true_units=true_units, kind=config.adversarial_kind
+                networks,
+                batch,
+                config.weights,
+                refine=refine,
+                true_units=true_units,
+                kind=config.adversarial_kind,
+                relative=config.relative_swap,
             )
         loss = weigh(terms, config.weights)
         state.optimizer.zero_grad(set_to_none=True)
@@ -308,7 +312,8 @@ def load_item(config: TrainConfig, pairs: Pairs | RecordedPairs, step: int, numb
     rng = np.random.default_rng((config.seed, step, number))
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     reconstructs = number < round(config.reconstruction_share * config.batch_size) * world
-    return AUGMENT(pairs.draw(rng, 1, reconstructions=int(reconstructs)), generator)
+    augment = Augmentation(UNITS, config.textures_share)
+    return augment(pairs.draw(rng, 1, reconstructions=int(reconstructs)), generator)
 
 
 def dry_run(config: TrainConfig) -> dict[str, Any]:

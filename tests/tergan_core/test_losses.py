@@ -100,6 +100,19 @@ def test_paired_swap_is_zero_at_the_truth():
     assert losses.paired_swap(FACES, FACES, FACES.flip(0)).item() == 0
 
 
+def test_a_relative_paired_swap_counts_a_half_done_change_alike_whether_weak_or_strong():
+    identity = torch.full((1, 3, 8, 8), 0.2)
+    half, relative = [], []
+    for change in (0.1, 0.4):
+        truth, output = identity + change, identity + change / 2
+        half.append(losses.paired_swap(output, truth, identity).item())
+        relative.append(losses.paired_swap(output, truth, identity, relative=True).item())
+    assert half[1] / half[0] == pytest.approx(4)
+    assert 1 < relative[1] / relative[0] < 1.1
+    tiny = losses.paired_swap(identity + 1e-4, identity, identity, relative=True).item()
+    assert tiny == pytest.approx(1e-4 / 0.25, rel=1e-3)
+
+
 def test_unit_regression_is_quadratic_below_its_knee_and_linear_above():
     zero = torch.zeros(1, 1)
     assert losses.unit_regression(zero + 0.05, zero).item() == pytest.approx(0.05**2 / 0.2)

@@ -6,6 +6,7 @@ import torch
 
 from training.config import TermWeights
 from training.data import Augmentation, Pairs
+from training.data.pairs import randomize_textures
 from training.faces import UNITS
 from training.objective import REFINING, critic_terms, generator_terms, weigh
 from training.train import _cache, build
@@ -118,3 +119,13 @@ def test_augmentation_changes_identity_image_and_truth_alike(batch):
     assert torch.equal(changed.identity, changed.truth)
     assert not torch.equal(changed.identity, plain.identity)
     assert changed.expression.min() >= 0 and changed.expression.max() <= 1
+
+
+def test_strange_textures_are_on_the_expression_image_alone_and_keep_its_mean_and_spread(batch):
+    plain, strange = (Augmentation(UNITS, share)(batch, torch.Generator().manual_seed(0)) for share in (0.0, 1.0))
+    assert torch.equal(plain.identity, strange.identity) and torch.equal(plain.truth, strange.truth)
+    assert not torch.allclose(plain.expression, strange.expression, atol=0.05)
+    image = 0.3 + 0.1 * torch.rand(3, 32, 32)
+    made = randomize_textures(image, torch.Generator().manual_seed(1))
+    assert made.mean().item() == pytest.approx(image.mean().item(), abs=0.02)
+    assert 0 < made.std().item() <= image.std().item() * 1.1 and not torch.allclose(made, image, atol=0.01)

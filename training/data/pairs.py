@@ -155,9 +155,11 @@ class Augmentation:
 
     Args:
         units: names of the face units; a mirrored face swaps those that end in `Left` and `Right`.
+        textures_share: share of the expression images whose textures are made strange (`randomize_textures`).
     """
 
-    def __init__(self, units: tuple[str, ...]):
+    def __init__(self, units: tuple[str, ...], textures_share: float = 0.0):
+        self.textures_share = textures_share
         index = {name: i for i, name in enumerate(units)}
         self.mirror = torch.tensor([index.get(_other_side(name), i) for name, i in index.items()], dtype=torch.long)
 
@@ -173,6 +175,8 @@ class Augmentation:
         )
         pair, driver = _recolour(images[:2], size, generator), _recolour(images[2:], size, generator)[0]
         driver = _move(driver, generator)
+        for i in torch.nonzero(torch.rand(size, generator=generator) < self.textures_share).flatten():
+            driver[i] = randomize_textures(driver[i], generator)
         driver = _blur(driver, torch.rand(size, generator=generator) < 0.3)
         noise = 0.04 * torch.rand(size, 1, 1, 1, generator=generator)
         driver = (driver + noise * torch.randn(driver.shape, generator=generator)).clamp(0, 1)
@@ -213,6 +217,16 @@ def _move(images: Float[Tensor, "b 3 h w"], generator: torch.Generator) -> Float
     matrix = torch.stack([torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1)], 1)
     grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+
+
+def randomize_textures(image: Float[Tensor, "3 h w"], generator: torch.Generator) -> Float[Tensor, "3 h w"]:
+    """The image mixed with itself after a random convolution of 1 to 7 pixels: shapes stay, textures and colours do not
+    (RandConv, arXiv 2007.13003). Mean and spread of the whole picture stay, unlike there."""
+    side = 1 + 2 * int(torch.randint(4, (), generator=generator))
+    kernel = torch.randn(3, 3, side, side, generator=generator)
+    strange = F.conv2d(F.pad(image[None], [side // 2] * 4, mode="reflect"), kernel)[0]
+    strange = (strange - strange.mean()) / (strange.std() + 1e-5) * image.std() + image.mean()
+    return torch.lerp(image, strange, torch.rand((), generator=generator)).clamp(0, 1)
 
 
 def _blur(images: Float[Tensor, "b 3 h w"], chosen: Bool[Tensor, " b"]) -> Float[Tensor, "b 3 h w"]:
