@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 import resource
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -89,10 +90,11 @@ def measure(config: LatencyConfig) -> list[Row]:
         torch.set_num_threads(threads)
         peaks = peak_gflops(device)
         for size_px, engine_name in itertools.product(config.sizes or (None,), config.engines):
-            model = _model(config.model, size_px, device)
             began = time.perf_counter()
             try:
-                engine = load_engine(model, weights.locate(config.model), engine_name)
+                with _folder(config.model, size_px) as folder:
+                    model = load_engine(folder, "eager", device=device)
+                    engine = load_engine(folder, engine_name, device=device)
             except TerganError as error:
                 print(f"left out: {engine_name}: {error}", file=sys.stderr)
                 continue
@@ -117,13 +119,17 @@ def _scenario(batch: int, batches: tuple[int, ...]) -> str:
     return "single_stream" if batch == 1 else "offline" if batch == max(batches) else "multi_stream"
 
 
-def _model(source: str, size_px: int | None, device: torch.device) -> TERGAN:
-    model = weights.load(source, device=device)
-    if size_px is not None and size_px != model.config.image_size:
-        other = TERGAN(dataclasses.replace(model.config, image_size=size_px))
-        other.load_state_dict(model.state_dict())
-        model = other.eval().to(device)
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+@contextlib.contextmanager
+def _folder(source: str, size_px: int | None) -> Iterator[Path]:
+    """The model's folder, or one of the same weights for another image size."""
+    model = weights.load(source)
+    if size_px is None or size_px == model.config.image_size:
+        yield weights.locate(source)
+        return
+    other = TERGAN(dataclasses.replace(model.config, image_size=size_px))
+    other.load_state_dict(model.state_dict())
+    with tempfile.TemporaryDirectory(prefix="tergan-size-") as work:
+        yield weights.save(other, work)
 
 
 def _impossible(precision: str, engine: str, device: torch.device) -> bool:
@@ -144,22 +150,22 @@ def _precision(precision: str, device: torch.device) -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
-def tasks(model: TERGAN, engine: Engine, faces: Tensor) -> dict[str, Callable[[], Tensor]]:
+def tasks(engine: Engine, faces: Tensor) -> dict[str, Callable[[], Tensor]]:
     """Each task on a batch of faces, as `FaceEditor` runs it."""
 
     def edit(wanted: Callable[[], Tensor]) -> Tensor:
         person = engine.encode_identity(faces)
-        return engine.draw(person, model.blend(person.expression, wanted(), 1.0)).image
+        return engine.draw(person, engine.blend(person.expression, wanted(), 1.0)).image
 
     return {
         "transfer": lambda: edit(lambda: engine.encode_expression(faces)),
-        "edit": lambda: edit(lambda: model.prototypes[1:2].expand(len(faces), -1)),
-        "recognize": lambda: model.classify(engine.encode_expression(faces)).softmax(dim=-1),
+        "edit": lambda: edit(lambda: engine.prototypes[1:2].expand(len(faces), -1)),
+        "recognize": lambda: engine.classify(engine.encode_expression(faces)).softmax(dim=-1),
     }
 
 
 def _figures(
-    model: TERGAN,
+    model: Engine,
     engine: Engine,
     task: str,
     batch: int,
@@ -172,7 +178,7 @@ def _figures(
     coarse = torch.rand(batch, 3, 6, 6, generator=generator)
     faces = nn.functional.interpolate(coarse, (size_px, size_px), mode="bicubic").clamp(0, 1)
     faces = faces.to(device, memory_format=torch.channels_last)
-    call = tasks(model, engine, faces)[task]
+    call = tasks(engine, faces)[task]
     if config.graphs and device.type == "cuda":
         call = captured(call)
     if device.type == "cuda":
@@ -180,7 +186,7 @@ def _figures(
     with meter(device) as power:
         wall_ms, cpu_ms = timed(call, device, config.warmup, config.repeats)
     with FlopCounterMode(display=False) as counter:  # of the network as written, whatever the engine
-        tasks(model, model, faces)[task]()
+        tasks(model, faces)[task]()
     gflop = counter.get_total_flops() / 1e9 / batch
     figures = spread(wall_ms, "ms")
     # On a shared machine, noise only ever adds: the lower quartile of CPU time is nearer to the cost than the mean.

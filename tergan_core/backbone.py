@@ -3,13 +3,15 @@
 import warnings
 from typing import Any
 
-import timm
 import torch
 from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from .errors import UnknownBackboneError, close_names
+
+# timm is imported where it is used: that takes longer than all else in the start of a worker with a compiled engine,
+# which has no backbone.
 
 
 class Backbone(nn.Module):
@@ -44,6 +46,8 @@ class Backbone(nn.Module):
         pretrained: bool = False,
         options: dict[str, Any] | None = None,
     ):
+        import timm
+
         super().__init__()
         if not timm.is_model(name):
             raise UnknownBackboneError(f"timm has no backbone named {name!r}. {close_names(name, timm.list_models())}")
@@ -79,6 +83,8 @@ class Backbone(nn.Module):
 
 def _feature_extractor(name: str, pretrained: bool, options: dict[str, Any]) -> Any:
     """The timm extractor with one map per stride; `getter` is the one wrapper that gives NCHW for every model."""
+    import timm
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # timm's own deprecation notes are not the user's business
         create = {"features_only": True, "feature_cls": "getter", "pretrained": pretrained, **options}

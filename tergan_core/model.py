@@ -14,7 +14,38 @@ from .config import ModelConfig
 from .decoder import DECODERS, Drawing, IdentityCode, SkipDecoder, VectorDecoder
 
 
-class TERGAN(nn.Module):
+class ExpressionCodes(nn.Module):
+    """What can be done with expression codes alone: the classifier, each expression's prototype, the way between two.
+
+    Args:
+        config: the architecture.
+    """
+
+    prototypes: Tensor
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.classifier = nn.Sequential(
+            nn.Linear(config.expression_width, 64), nn.SiLU(), nn.Linear(64, len(config.expressions))
+        )
+        self.register_buffer("prototypes", torch.zeros(len(config.expressions), config.expression_width))
+
+    def classify(self, expression: Float[Tensor, "b d"]) -> Float[Tensor, "b k"]:
+        """Logits over `config.expressions` for expression codes."""
+        return self.classifier(expression)
+
+    @staticmethod
+    def blend(
+        shown: Float[Tensor, "b d"], wanted: Float[Tensor, "b d"], intensity: float | Float[Tensor, " b"]
+    ) -> Float[Tensor, "b d"]:
+        """The code on the way from the expression shown (intensity 0) to the one wanted (1), or beyond it (above 1)."""
+        if isinstance(intensity, Tensor) and intensity.ndim:
+            intensity = rearrange(intensity, "b -> b 1")
+        return shown + intensity * (wanted - shown)
+
+
+class TERGAN(ExpressionCodes):
     """Two encoders, one decoder, one classifier on the expression code (arXiv 1911.07050, abstract).
 
     The expression code is a plain value: codes can be mixed, scaled and interpolated. Its first `len(config.units)`
@@ -30,11 +61,8 @@ class TERGAN(nn.Module):
     torch.Size([2, 3, 32, 32])
     """
 
-    prototypes: Tensor
-
     def __init__(self, config: ModelConfig, *, pretrained: bool = False):
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.identity_encoder = Backbone(
             config.identity_backbone,
             image_size=config.image_size,
@@ -50,13 +78,9 @@ class TERGAN(nn.Module):
         )
         self.identity_head = nn.Linear(self.identity_encoder.channels[-1], config.identity_width)
         self.expression_head = nn.Linear(self.expression_encoder.channels[-1], config.expression_width)
-        self.classifier = nn.Sequential(
-            nn.Linear(config.expression_width, 64), nn.SiLU(), nn.Linear(64, len(config.expressions))
-        )
         self.decoder: SkipDecoder | VectorDecoder = DECODERS[config.decoder](
             config, self.identity_encoder.channels, self.identity_encoder.strides
         )
-        self.register_buffer("prototypes", torch.zeros(len(config.expressions), config.expression_width))
 
     def encode_expression(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
         """The expression code of faces in [0, 1]."""
@@ -74,10 +98,6 @@ class TERGAN(nn.Module):
     def draw(self, identity: IdentityCode, expression: Float[Tensor, "b d"]) -> Drawing:
         """As `decode`, with the parts that the face is made of, where the decoder has any."""
         return self.decoder.draw(identity, expression)
-
-    def classify(self, expression: Float[Tensor, "b d"]) -> Float[Tensor, "b k"]:
-        """Logits over `config.expressions` for expression codes."""
-        return self.classifier(expression)
 
     def transfer(
         self,
@@ -103,15 +123,6 @@ class TERGAN(nn.Module):
     def recognize(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
         """Probabilities over `config.expressions` (FER)."""
         return self.classify(self.encode_expression(image)).softmax(dim=-1)
-
-    @staticmethod
-    def blend(
-        shown: Float[Tensor, "b d"], wanted: Float[Tensor, "b d"], intensity: float | Float[Tensor, " b"]
-    ) -> Float[Tensor, "b d"]:
-        """The code on the way from the expression shown (intensity 0) to the one wanted (1), or beyond it (above 1)."""
-        if isinstance(intensity, Tensor) and intensity.ndim:
-            intensity = rearrange(intensity, "b -> b 1")
-        return shown + intensity * (wanted - shown)
 
 
 def _pool(feature_map: Float[Tensor, "b c _h _w"]) -> Float[Tensor, "b c"]:

@@ -1,5 +1,6 @@
 """FaceEditor: the object users hold. Pictures in, results out; lists run in batches, each item for itself."""
 
+import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from .config import ModelConfig
 from .decoder import IdentityCode
-from .engine import Engine, EngineName, load_engine
+from .engine import CompiledEngine, EngineName, load_engine
 from .errors import (
     IntensityError,
     InvalidCodeError,
@@ -26,7 +27,7 @@ from .errors import (
 from .images import ImageInput, face_tensor, to_array
 from .model import TERGAN
 from .results import GeneratedFace, Recognition, weights_in_words
-from .weights import SHIPPED, describe, load, locate
+from .weights import SHIPPED, describe, locate
 
 Named = tuple[str, Any]
 """A value from the caller with the name that errors call it by."""
@@ -44,8 +45,7 @@ class FaceEditor:
     in the answer, and the other items are computed as usual.
 
     Args:
-        model: the network; it is put into evaluation mode and the channels-last memory format.
-        engine: what runs it; by default the network itself.
+        model: the network, which is put into evaluation mode and the channels-last memory format, or what runs it.
 
     >>> config = ModelConfig(image_size=32, identity_backbone="test_resnet", expression_backbone="test_resnet")
     >>> editor = FaceEditor(TERGAN(config))
@@ -53,9 +53,8 @@ class FaceEditor:
     GeneratedFace(task='edit', to='happiness', intensity=0.8)
     """
 
-    def __init__(self, model: TERGAN, engine: Engine | None = None):
+    def __init__(self, model: TERGAN | CompiledEngine):
         self.model = model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.engine = engine or self.model
         self.label = ""
         """Name, version and sha256 of the model, for the notice in generated pictures; empty if not known."""
         self.batch_size = 16
@@ -84,8 +83,7 @@ class FaceEditor:
             MissingExtraError, EngineError: the engine asked for cannot run here.
         """
         folder = locate(weights)
-        model = load(folder, device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        editor = cls(model, load_engine(model, folder, engine))
+        editor = cls(load_engine(folder, engine, device=device or ("cuda" if torch.cuda.is_available() else "cpu")))
         known = describe(folder)
         editor.label = f"{known['name']} {known['version']} sha256:{known['sha256']}"
         return editor
@@ -238,7 +236,7 @@ class FaceEditor:
 
     def _read_identities(self, faces: list[Named]) -> list[IdentityCode | TerganError]:
         def encode(pictures: Tensor) -> Iterator[IdentityCode]:
-            codes = self.engine.encode_identity(pictures)
+            codes = self.model.encode_identity(pictures)
             return (codes.take(slice(i, i + 1)) for i in range(len(pictures)))
 
         return self._read_faces(faces, lambda face: isinstance(face, IdentityCode), self._check_identity, encode)
@@ -247,9 +245,7 @@ class FaceEditor:
         def is_code(face: Any) -> bool:
             return isinstance(face, Tensor) and face.ndim == 1
 
-        return self._read_faces(
-            faces, is_code, self._check_expression, lambda x: iter(self.engine.encode_expression(x))
-        )
+        return self._read_faces(faces, is_code, self._check_expression, lambda x: iter(self.model.encode_expression(x)))
 
     def _read_faces(
         self,
@@ -343,15 +339,9 @@ class FaceEditor:
         return code.to(self._device)
 
     def _check_identity(self, name: str, code: IdentityCode) -> IdentityCode:
-        encoder, size_px = self.model.identity_encoder, self.config.image_size
-        shapes = [
-            (1, 3, size_px, size_px),
-            *((1, c, size_px // s, size_px // s) for c, s in zip(encoder.channels, encoder.strides, strict=True)),
-            (1, self.config.identity_width),
-            (1, self.config.expression_width),
-        ]
         parts = [code.image, *code.maps, code.embedding, code.expression]
-        if [tuple(part.shape) for part in parts] != shapes or not all(part.isfinite().all() for part in parts):
+        shapes = [part.shape for part in parts]
+        if shapes != self._identity_shapes or not all(part.isfinite().all() for part in parts):
             raise InvalidCodeError(
                 f"{name} is an identity code of other shapes than this model's, or not finite; accepted: what "
                 "encode_identity of this editor gives for one face, or a face."
@@ -375,7 +365,7 @@ class FaceEditor:
         identity = IdentityCode.concatenate(people)
         strength = torch.tensor(intensities, device=self._device)
         code = self.model.blend(identity.expression, torch.stack(list(wanted)), strength)
-        drawing = self.engine.draw(identity, code)
+        drawing = self.model.draw(identity, code)
         flows = [None] * len(people) if drawing.flow is None else list(drawing.flow.float().cpu().numpy())
         return [
             GeneratedFace(to_array(face), task, name, intensity, flow, self.label)
@@ -393,6 +383,12 @@ class FaceEditor:
             )
             for row, code in zip(rows, batch.tolist(), strict=True)
         ]
+
+    @functools.cached_property
+    def _identity_shapes(self) -> list[torch.Size]:
+        size_px = self.config.image_size
+        code = self.model.encode_identity(torch.zeros(1, 3, size_px, size_px, device=self._device))
+        return [part.shape for part in (code.image, *code.maps, code.embedding, code.expression)]
 
     @property
     def _device(self) -> torch.device:

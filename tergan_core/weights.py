@@ -4,23 +4,22 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from .config import ModelConfig
 from .errors import ConfigError, WeightsCorruptError, WeightsNotFoundError
-from .model import TERGAN
+from .model import TERGAN, ExpressionCodes
 
 FORMAT_VERSION = 1
 SHIPPED = "tergan-m"
 """The model that comes with the package and that everything uses when no other is named."""
 
 _CATALOGUE_FOLDER = Path(__file__).parent / "shipped"
+_Part = TypeVar("_Part", bound=ExpressionCodes)
 _CONFIG, _WEIGHTS, _CARD, _METRICS = "config.json", "model.safetensors", "README.md", "metrics.json"
 
 
@@ -143,6 +142,15 @@ def load(source: str | Path = SHIPPED, *, device: str | torch.device = "cpu") ->
         WeightsNotFoundError: there is no such model, or it may not be read.
         WeightsCorruptError: the weights are damaged or do not fit the configuration.
     """
+    return _load(TERGAN, source).to(device)
+
+
+def load_codes(source: str | Path = SHIPPED, *, device: str | torch.device = "cpu") -> ExpressionCodes:
+    """The part of a model folder's network that needs no backbone, in evaluation mode. As `load` in all else."""
+    return _load(ExpressionCodes, source).to(device)
+
+
+def _load(part: type[_Part], source: str | Path) -> _Part:
     folder = locate(source)
     description = describe(folder)
     path = folder / _WEIGHTS
@@ -151,8 +159,11 @@ def load(source: str | Path = SHIPPED, *, device: str | torch.device = "cpu") ->
             raise WeightsCorruptError(
                 f"{str(path)!r} does not have the sha256 that {_CONFIG} names. Fetch the model again."
             )
-        model = TERGAN(ModelConfig.from_dict(description["model"]))
-        model.load_state_dict(load_file(path), strict=True)
+        model = part(ModelConfig.from_dict(description["model"]))
+        tensors = load_file(path)
+        if part is ExpressionCodes:
+            tensors = {name: tensor for name, tensor in tensors.items() if name in model.state_dict()}
+        model.load_state_dict(tensors, strict=True)
     except ConfigError as error:
         raise WeightsCorruptError(f"{str(folder / _CONFIG)!r} does not describe a model: {error}") from error
     except PermissionError as error:
@@ -163,7 +174,7 @@ def load(source: str | Path = SHIPPED, *, device: str | torch.device = "cpu") ->
         raise WeightsCorruptError(
             f"{str(path)!r} does not hold this model's weights: {error}. Fetch it again."
         ) from error
-    return model.eval().to(device)
+    return model.eval()
 
 
 def sha256(path: Path) -> str:
@@ -173,6 +184,9 @@ def sha256(path: Path) -> str:
 
 
 def _download(repository: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
     try:
         return Path(snapshot_download(repository, allow_patterns=[_CONFIG, _WEIGHTS, _CARD, _METRICS]))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:

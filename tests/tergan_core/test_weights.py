@@ -111,13 +111,13 @@ def test_a_hub_model_that_cannot_be_had_is_not_found(monkeypatch):
     def offline(*_args, **_kwargs):
         raise OSError("no network")
 
-    monkeypatch.setattr(weights, "snapshot_download", offline)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
     with pytest.raises(WeightsNotFoundError, match=r"hf:someone/model.*no network"):
         weights.load("hf:someone/model")
 
 
 def test_a_hub_model_is_loaded_from_its_downloaded_folder(folder, monkeypatch):
-    monkeypatch.setattr(weights, "snapshot_download", lambda repository, **_: str(folder))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda repository, **_: str(folder))
     assert weights.load("hf:someone/model").config == weights.load(folder).config
 
 
