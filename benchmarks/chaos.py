@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -496,13 +496,19 @@ async def _roll_out(target: Target, archive: str) -> None:
 def memory_mib(server: TorchServe) -> float:
     """Anonymous memory of the server and its workers, which is what can grow. Libraries are left out: how much of them
     is counted for a process (PSS) depends on how many others have them mapped."""
-    total = 0
+    return round(sum(memory_by_program(server).values()), 1)
+
+
+def memory_by_program(server: TorchServe) -> dict[str, float]:
+    """The same by the name of the program: `java` is the server, the rest are its workers."""
+    total: dict[str, float] = defaultdict(float)
     with contextlib.suppress(psutil.NoSuchProcess):  # while the server is restarted
         for process in psutil.Process(server.process.pid).children(recursive=True):
             with contextlib.suppress(OSError):
                 rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text(encoding="ascii")
-                total += next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss_Anon:"))
-    return round(total / 2**10, 1)
+                kib = next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss_Anon:"))
+                total[process.name()] += kib / 2**10
+    return {name: round(mib, 1) for name, mib in total.items()}
 
 
 async def _pids(target: Target, task: str = "recognize") -> set[int]:

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from . import open_inference
 from .errors import (
+    EngineError,
     IntensityError,
     InvalidRequestError,
     MissingFieldError,
@@ -32,7 +33,7 @@ from .errors import (
     UnsupportedMediaTypeError,
     close_names,
 )
-from .images import Limits, face_tensor
+from .images import Limits, encode, face_tensor
 from .open_inference import HEADER_LENGTH, InferRequest
 from .pipeline import FaceEditor
 from .results import GeneratedFace, Recognition
@@ -215,6 +216,20 @@ class Service:
             torch.set_num_threads(threads)
         editor = FaceEditor.load(str(folder), device=device)
         return cls(editor, task, describe(locate(folder))["version"], limits)
+
+    def warm_up(self, batch: int) -> None:
+        """Answers a batch of blank pictures. Engines keep the memory of the largest batch that they have seen: so a
+        worker has it from the start, and does not grow when such a batch comes for the first time.
+
+        Raises:
+            EngineError: the model does not answer them.
+        """
+        blank = encode(np.zeros((8, 8, 3), np.uint8))
+        values = {"picture": blank, "text": self.editor.expressions[-1].encode()}
+        fields = {name: values[kind] for name, kind in FIELDS[self.task].items() if kind in values}
+        for response in self.handle([Request(fields)] * batch):
+            if response.status != HTTPStatus.OK:
+                raise EngineError(f"the model cannot answer a blank picture: {response.body.decode()}")
 
     def handle(self, requests: Sequence[Request], observe: Observe | None = None) -> list[Response]:
         """One response for each request, in order. A bad request gets its error and leaves the others alone.

@@ -37,6 +37,7 @@ class Worker:
         self.service = Service.load(
             properties["model_dir"], task, device, threads=options.get("threads"), limits=limits
         )
+        self.service.warm_up(int(properties.get("batch_size") or 1))
         self.metrics = context.metrics
         self._counts: dict[tuple[str, ...], float] = defaultdict(float)
         self._lock = threading.Lock()

@@ -13,6 +13,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from tergan_core.errors import EngineError
+from tergan_core.serving import Service
+
 HANDLERS = Path(__file__).parents[2] / "handlers"
 TASKS = ("transfer", "edit", "recognize")
 
@@ -35,7 +38,7 @@ class FakeContext:
     """The part of `ts.context.Context` that handlers use."""
 
     def __init__(self, model_dir):
-        self.system_properties = {"model_dir": str(model_dir), "gpu_id": None}
+        self.system_properties = {"model_dir": str(model_dir), "gpu_id": None, "batch_size": 3}
         self.model_yaml_config = {"handler": {"threads": 1}}
         self.metrics = FakeMetrics(["tergan_requests_total", "tergan_errors_total", "tergan_decode_ms_total"])
         self.headers, self.statuses, self.content_types, self.response_headers = [], {}, {}, {}
@@ -95,6 +98,24 @@ def test_a_handler_file_is_small_has_one_class_and_imports_nothing_at_the_top(ta
     assert len(source.splitlines()) <= 24
     assert [type(node) for node in body] == [ast.Expr, ast.ClassDef]
     assert "import ts" not in source and "from ts" not in source
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_worker_has_run_its_largest_batch_before_the_first_request(task, model_dir, monkeypatch):
+    sizes, handle = [], Service.handle
+
+    def counted(self, requests):
+        sizes.append(len(requests))
+        return handle(self, requests)
+
+    monkeypatch.setattr(Service, "handle", counted)
+    _, context = ready(task, model_dir)
+    assert sizes == [context.system_properties["batch_size"]] and not context.metrics.seen
+
+
+def test_a_worker_that_cannot_answer_does_not_start(model_dir):
+    with pytest.raises(EngineError, match=r"cannot answer a blank picture.*image_too_large"):
+        ready("edit", model_dir, limits={"max_pixels": 10})
 
 
 def test_each_request_of_a_batch_gets_its_own_status_and_content_type(model_dir):
