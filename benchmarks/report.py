@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import tyro
 from tyro.conf import Positional
 
@@ -56,12 +57,12 @@ def _suite_table(rows: list[Row]) -> str:
     names = list(dict.fromkeys(name for values in flat for name in values))
     fixed = {n: flat[0].get(n) for n in names if len(flat) > 1 and len({str(values.get(n)) for values in flat}) == 1}
     columns = [name for name in names if name not in fixed]
-    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
-    lines += ["| " + " | ".join(_shown(values.get(column, "")) for column in columns) + " |" for values in flat]
+    text = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    text += ["| " + " | ".join(_shown(values.get(column, "")) for column in columns) + " |" for values in flat]
     first = rows[0]
     where = f"{first['hardware']['cpu']}, {first['hardware']['device']}, torch {first['versions']['torch']}"
     notes = ", ".join(f"{name} {_shown(value)}" for name, value in fixed.items())
-    return "\n".join([*lines, "", f"{where}, commit {first['commit']}, {first['date']}; {notes}"])
+    return "\n".join([*text, "", f"{where}, commit {first['commit']}, {first['date']}; {notes}"])
 
 
 def _shown(value: object) -> str:
@@ -91,37 +92,69 @@ def _key(entry: Row) -> str:
     return json.dumps([entry["suite"], entry["case"]], sort_keys=True)
 
 
+PLOTS = {
+    "latency": [("batch", COST), ("batch", "images_per_s")],
+    "serving": [
+        ("concurrency", "images_per_s"),
+        ("concurrency", "p99_ms"),
+        ("photo_px", COST),
+        ("photo_px", "p99_ms"),
+        ("workers", "images_per_s"),
+        ("workers", "memory_mib"),
+        ("loaded", "images_per_s"),
+        ("loaded", "memory_mib"),
+    ],
+}
+"""What each suite's figure shows: a figure of the rows against an entry of their case."""
+
+
 def plot(rows: list[Row], folder: Path) -> list[Path]:
-    """PNG files: cost against batch size for every engine, throughput and p99 against concurrency."""
+    """A PNG file for each suite of `PLOTS`: a line joins the rows whose cases differ in nothing but x."""
     import matplotlib
 
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = [
-        ("latency", "batch", ("task", "engine"), COST),
-        ("serving", "concurrency", ("server", "task"), "images_per_s"),
-        ("serving", "concurrency", ("server", "task"), "p99_ms"),
-    ]
     paths = []
-    for suite, x, by, y in wanted:
-        lines: dict[str, list[tuple[float, float]]] = defaultdict(list)
-        for entry in rows:
-            if entry["suite"] == suite and x in entry["case"] and y in entry["figures"]:
-                label = " ".join(str(entry["case"].get(name)) for name in by)
-                lines[label].append((entry["case"][x], entry["figures"][y]))
-        if not lines:
+    for suite, axes in PLOTS.items():
+        found = [(x, y, lines([entry for entry in rows if entry["suite"] == suite], x, y)) for x, y in axes]
+        found = [(x, y, drawn) for x, y, drawn in found if drawn]
+        if not found:
             continue
-        figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-        for label, points in sorted(lines.items()):
-            axes.plot(*zip(*sorted(points), strict=True), "o-", label=label)
-        axes.set(xlabel=x, ylabel=y, xscale="log", ylim=(0, None))
-        axes.legend(fontsize=7)
-        paths.append(folder / f"{suite}-{y}.png")
-        figure.savefig(paths[-1], dpi=110)
+        columns = min(2, len(found))
+        height = -(-len(found) // columns)
+        figure, places = plt.subplots(height, columns, figsize=(6 * columns, 4 * height), layout="constrained")
+        for place, (x, y, drawn) in zip(np.ravel(places), found, strict=False):
+            for label, points in sorted(drawn.items()):
+                place.plot(*zip(*sorted(points), strict=True), "o-", label=label)
+            place.set(xlabel=x, ylabel=y, xscale="log", ylim=(0, None))
+            place.set_xticks(sorted({point[0] for points in drawn.values() for point in points}))
+            place.xaxis.set_major_formatter("{x:g}")
+            place.minorticks_off()
+            if all(drawn):
+                place.legend(fontsize=7)
+        paths.append(folder / f"{suite}.png")
+        figure.savefig(paths[-1], dpi=90)
         plt.close(figure)
     return paths
+
+
+def lines(rows: list[Row], x: str, y: str) -> dict[str, list[tuple[float, float]]]:
+    """Points of each line by its label, which names what tells the lines apart; lone points are no line."""
+    cases: dict[tuple, list[tuple[float, float]]] = defaultdict(list)
+    for entry in rows:
+        if x in entry["case"] and y in entry["figures"]:
+            rest = {name: value for name, value in entry["case"].items() if name not in (x, "scenario")}
+            cases[tuple(sorted(rest.items()))].append((entry["case"][x], entry["figures"][y]))
+    joined = {case: points for case, points in cases.items() if len({value for value, _ in points}) > 1}
+    shared = set.intersection(*map(set, joined)) if joined else set()
+
+    def label(case: tuple) -> str:
+        told = [entry for entry in case if entry not in shared]
+        return " ".join(value if isinstance(value, str) else f"{name} {value}" for name, value in told)
+
+    return {label(case): points for case, points in joined.items()}
 
 
 def run(quick: bool) -> Path:

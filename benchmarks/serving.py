@@ -1,41 +1,42 @@
 """Requests through real servers on loopback: `python -m benchmarks.serving`.
 
-The same worker code (`tergan_core.serving.Service`) is called directly in its best batch, behind TorchServe and behind
-a bare FastAPI app, in one run. Closed load at each concurrency, then MLPerf's server scenario: Poisson arrivals at 70 %
-of the highest throughput seen. CPU time is that of the server's processes, the load generator's is apart.
+The same worker code (`tergan_core.serving.Service`) is called directly in its best batch, and behind TorchServe (its
+own route, the Open Inference Protocol over HTTP and gRPC), Triton, LitServe and a bare FastAPI app, in one run. Closed
+load at each concurrency, then MLPerf's server scenario: Poisson arrivals at 70 % of the highest throughput seen. CPU
+time is that of the server's processes, the load generator's is apart. The direct call is measured again beside each
+server, which then waits: ratios to it (`..._to_direct`) hold on a machine whose speed changes.
 """
 
 import asyncio
 import contextlib
-import socket
-import subprocess
+import math
+import shutil
 import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import numpy as np
-import psutil
 import torch
 import tyro
 from tqdm import tqdm
 
-from benchmarks.load import Load, closed, opened
+from benchmarks.load import Load, Send, closed, opened
 from benchmarks.rows import Row, row, spread, write
-from model_archives import build
-from model_archives.server import TorchServe
+from benchmarks.servers import SERVERS, Target, cold_start
+from model_archives import build, checksums
 from tergan_core import weights
+from tergan_core.client import IN_FLIGHT, TRANSPORTS, Fields
 from tergan_core.engine import EngineName, export
 from tergan_core.errors import TerganError
 from tergan_core.images import encode
 from tergan_core.serving import Request, Service
 
-SERVERS = ("torchserve", "fastapi")
+JPEG_FROM_PX = 512
+"""Photographs of this side and above are sent as JPEG, smaller ones as PNG."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +49,11 @@ class ServingConfig:
     engine: EngineName | None = None
     """What runs the network; by default what the model folder names."""
 
-    servers: tuple[str, ...] = SERVERS
-    """`torchserve`, `fastapi`."""
+    servers: tuple[str, ...] = ("torchserve", "fastapi")
+    """`torchserve`, `fastapi`, `litserve`, `triton`."""
+
+    protocols: tuple[str, ...] = tuple(TRANSPORTS)
+    """`torchserve` (multipart to /predictions/<task>), `kserve-http`, `kserve-grpc`; those that a server speaks."""
 
     tasks: tuple[str, ...] = ("edit", "recognize")
     """Tasks."""
@@ -57,11 +61,23 @@ class ServingConfig:
     concurrencies: tuple[int, ...] = (1, 16, 64)
     """Requests in flight."""
 
-    sizes: tuple[int, ...] = (96,)
-    """Side of the square PNG that is sent, in pixels."""
+    sizes: tuple[int, ...] = (128,)
+    """Side of the square photograph that is sent, in pixels."""
+
+    workers: tuple[int, ...] = (1,)
+    """Workers of the task; TorchServe alone takes other numbers."""
+
+    loaded: tuple[int, ...] = (3,)
+    """Tasks whose archives TorchServe has loaded, the one that is asked included."""
 
     seconds: float = 6.0
-    """Length of each measurement; as long again, at most 3 s, warms the server up."""
+    """Length of each measurement; twice as long warms the server up."""
+
+    repeats: int = 1
+    """Measurements of each point; the row has the median of each figure, and the range of the CPU time."""
+
+    cold_starts: int = 0
+    """Starts of a worker's code in a process of its own, for each task."""
 
     out: str | None = None
     """File that rows are appended to; by default one in benchmarks/results/."""
@@ -75,115 +91,159 @@ def measure(config: ServingConfig) -> list[Row]:
         folder = str(export(config.model, config.engine, Path(work) / "model") if config.engine else config.model)
         store = Path(work) / "store"
         build.build(folder, store)
-        sizes_mib = {file.stem: file.stat().st_size / 2**20 for file in store.glob("*.mar")}
+        known = weights.describe(folder)
+        fixed = {"model": known["name"], "engine": known.get("engine", {"name": "eager"})["name"]}
         for task in config.tasks:
-            for size_px in config.sizes:
-                fields = _fields(task, size_px)
-                case = {"task": task, "photo_px": size_px, "engine": config.engine or "as packed"}
-                rows.append(_direct(folder, task, fields, case, sizes_mib[task]))
+            case = {**fixed, "task": task, "photo_px": config.sizes[0]}
+            figures = {"archive_mib": (store / f"{task}.mar").stat().st_size / 2**20}
+            starts = [cold_start(folder, task, _fields(task, config.sizes[0])) for _ in range(config.cold_starts)]
+            if starts:
+                figures |= {name: float(np.median([start[name] for start in starts])) for name in starts[0]}
+            rows.append(row("serving", {"server": "direct", "scenario": "cold_start", **case}, figures,
+                            {"repeats": config.cold_starts}, "cpu"))  # fmt: skip
         for server in config.servers:
-            with _SERVERS[server](folder, store) as (urls, headers, process):
-                for task in tqdm(config.tasks, desc=server):
-                    for size_px in config.sizes:
-                        case = {"task": task, "photo_px": size_px, "engine": config.engine or "as packed"}
-                        rows += _served(config, server, urls[task], headers, process, _fields(task, size_px), case)
+            for task in config.tasks if len(config.loaded) > 1 else ("",):
+                for loaded in config.loaded:
+                    try:
+                        rows += _of_server(config, server, folder, _part(store, task, loaded), task, loaded, fixed)
+                    except TerganError as error:
+                        print(f"left out: {server}: {error}", file=sys.stderr)
     return rows
 
 
-def _fields(task: str, size_px: int) -> dict[str, bytes]:
-    y, x = np.mgrid[0:size_px, 0:size_px] * (6.0 / size_px)
+def _part(store: Path, task: str, loaded: int) -> Path:
+    """A store with so many of the archives, that of `task` first."""
+    archives = sorted(store.glob("*.mar"), key=lambda archive: archive.stem != task)
+    if loaded >= len(archives):
+        return store
+    part = store.with_name(f"store-{task}-{loaded}")
+    part.mkdir(exist_ok=True)
+    for archive in archives[:loaded]:
+        shutil.copy(archive, part)
+    checksums.write(part)
+    return part
+
+
+def _of_server(
+    config: ServingConfig, server: str, folder: str, store: Path, task: str, loaded: int, fixed: dict[str, Any]
+) -> list[Row]:
+    rows = []
+    with SERVERS[server](folder, store) as targets:
+        targets = {name: target for name, target in targets.items() if name in config.protocols}
+        tasks = [name for name in config.tasks if task in ("", name)]
+        points = [(name, size, workers) for name in tasks for size in config.sizes for workers in config.workers]
+        for name, size_px, workers in tqdm(points, desc=server):
+            case = {**fixed, "server": server, "task": name, "photo_px": size_px, "workers": workers, "loaded": loaded}
+            fields = _fields(name, size_px)
+            direct = _direct(folder, name, fields)
+            rows.append(row("serving", {**case, "protocol": "direct", "scenario": "offline"}, direct, {}, "cpu"))
+            for protocol, target in targets.items():
+                if workers > 1 or len(config.workers) > 1:
+                    if target.scale is None:
+                        continue
+                    target.scale(name, workers)
+                rows += _served(config, target, name, fields, {**case, "protocol": protocol}, direct)
+    return rows
+
+
+def _fields(task: str, size_px: int) -> Fields:
+    y, x = np.mgrid[0:size_px, 0:size_px] * np.float32(6.0 / size_px)
     waves = np.stack([np.sin(x), np.cos(y), np.sin(x + y)], axis=-1)
     noise = np.random.default_rng(0).normal(0, 3, waves.shape)
-    picture = encode((127 + 100 * waves + noise).clip(0, 255).astype(np.uint8))
+    pixels = (127 + 100 * waves + noise).clip(0, 255).astype(np.uint8)
+    picture = encode(pixels, "jpeg" if size_px >= JPEG_FROM_PX else "png")
     return {
         "transfer": {"identity": picture, "expression": picture},
-        "edit": {"image": picture, "expression": b"happiness"},
+        "edit": {"image": picture, "expression": "happiness"},
         "recognize": {"image": picture},
     }[task]
 
 
-def _direct(folder: str, task: str, fields: dict[str, bytes], case: dict[str, Any], archive_mib: float) -> Row:
+def _direct(folder: str, task: str, fields: Fields) -> dict[str, float]:
     """The worker's code called in this process, at the batch size that suits it best."""
     service = Service.load(folder, task, "cpu", threads=1)
-    best, best_batch, single_ms = float("inf"), 1, 0.0
+    best = best_wall = float("inf")
+    best_batch, single_ms = 1, 0.0
     for batch in (1, 4, 8, 16):
-        requests = [Request(fields)] * batch
+        requests = [Request(dict(fields))] * batch
         cpu, wall = [], []
-        for repeat in range(12):
+        for repeat in range(14):
             cpu_began, began = time.process_time(), time.perf_counter()
             service.handle(requests)
             if repeat >= 2:
                 cpu.append(1e3 * (time.process_time() - cpu_began) / batch)
                 wall.append(1e3 * (time.perf_counter() - began))
         single_ms = float(np.median(wall)) if batch == 1 else single_ms
-        if np.percentile(cpu, 25) < best:
-            best, best_batch = float(np.percentile(cpu, 25)), batch
-    figures = {
+        if np.median(cpu) < best:
+            best, best_wall, best_batch = float(np.median(cpu)), float(np.median(wall)) / batch, batch
+    return {
         "cpu_ms_per_image": best,
+        "images_per_s": 1e3 / best_wall,
         "best_batch": float(best_batch),
         "p50_ms": single_ms,
-        "archive_mib": archive_mib,
     }
-    return row("serving", {"server": "direct", "scenario": "offline", **case}, figures, {"repeats": 10}, "cpu")
 
 
 def _served(
-    config: ServingConfig,
-    server: str,
-    url: str,
-    headers: dict[str, str],
-    process: psutil.Process,
-    fields: dict[str, bytes],
-    case: dict[str, Any],
+    config: ServingConfig, target: Target, task: str, fields: Fields, case: dict[str, Any], direct: dict[str, float]
 ) -> list[Row]:
     rows, best = [], 0.0
-    settings = {"seconds": config.seconds}
-    _drive(url, headers, fields, min(config.seconds, 3.0), concurrency=8)
+    settings = {"seconds": config.seconds, "repeats": config.repeats}
+    _drive(target, task, fields, 2 * config.seconds, concurrency=16)
     for concurrency in config.concurrencies:
-        load, cpu_s = _counted(
-            process, lambda c=concurrency: _drive(url, headers, fields, config.seconds, concurrency=c)
-        )
-        figures = _figures(load, cpu_s, process)
+        runs = [_run(target, task, fields, config.seconds, concurrency=concurrency) for _ in range(config.repeats)]
+        figures = _median(runs)
         best = max(best, figures["images_per_s"])
+        figures |= {
+            "cpu_to_direct": figures["cpu_ms_per_image"] / direct["cpu_ms_per_image"],
+            "images_to_direct": figures["images_per_s"] / direct["images_per_s"],
+        }
+        if concurrency == 1 and "p50_ms" in figures:
+            figures["p50_over_direct_ms"] = figures["p50_ms"] - direct["p50_ms"]
         scenario = "single_stream" if concurrency == 1 else "multi_stream"
-        rows.append(row("serving", {"server": server, "scenario": scenario, "concurrency": concurrency, **case},
-                        figures, settings, "cpu"))  # fmt: skip
-    load, cpu_s = _counted(process, lambda: _drive(url, headers, fields, config.seconds, requests_per_s=0.7 * best))
-    figures = {**_figures(load, cpu_s, process), "arrivals_per_s": 0.7 * best}
-    rows.append(row("serving", {"server": server, "scenario": "server", **case}, figures, settings, "cpu"))
+        rows.append(
+            row("serving", {**case, "scenario": scenario, "concurrency": concurrency}, figures, settings, "cpu")
+        )
+    rate = 0.7 * best
+    if rate:
+        runs = [_run(target, task, fields, config.seconds, requests_per_s=rate) for _ in range(config.repeats)]
+        rows.append(
+            row("serving", {**case, "scenario": "server"}, {**_median(runs), "arrivals_per_s": rate}, settings, "cpu")
+        )
     return rows
 
 
-def _figures(load: Load, cpu_s: float, process: psutil.Process) -> dict[str, float]:
-    answered = len(load.latencies_ms)
-    memory = sum(member.memory_full_info().pss for member in _family(process)) / 2**20
+def _run(target: Target, task: str, fields: Fields, seconds: float, **load: float) -> dict[str, float]:
+    before, cpu_before = target.stages(task) if target.stages else {}, target.cpu_s()
+    done = _drive(target, task, fields, seconds, **load)
+    cpu_s, after = target.cpu_s() - cpu_before, target.stages(task) if target.stages else {}
+    answered = len(done.latencies_ms)
+    split = {name: after[name] - before[name] for name in after}
+    requests = split.pop("requests", 0)
     return {
-        **(spread(load.latencies_ms, "ms") if answered else {}),
-        "images_per_s": answered / load.seconds,
+        **(spread(done.latencies_ms, "ms") if answered else {}),
+        "images_per_s": answered / done.seconds,
         "cpu_ms_per_image": 1e3 * cpu_s / max(1, answered),
         "answered": float(answered),
-        "refused_or_lost": float(sum(load.outcomes.values()) - answered),
-        "memory_mib": memory,
+        "refused_or_lost": float(sum(done.outcomes.values()) - answered),
+        **{f"{stage}_ms": ms / requests for stage, ms in split.items() if requests},
+        **target.memory_mib(),
     }
 
 
-def _drive(url: str, headers: dict[str, str], fields: dict[str, bytes], seconds: float, *, concurrency: int = 0,
-           requests_per_s: float = 0.0) -> Load:  # fmt: skip
+def _median(runs: list[dict[str, float]]) -> dict[str, float]:
+    figures = {name: float(np.median([run[name] for run in runs if name in run])) for name in runs[0]}
+    cpu = [run["cpu_ms_per_image"] for run in runs]
+    return {**figures, "cpu_ms_per_image_range": max(cpu) - min(cpu)}
+
+
+def _drive(
+    target: Target, task: str, fields: Fields, seconds: float, *, concurrency: int = 0, requests_per_s: float = 0.0
+) -> Load:
     """Closed load if there is a concurrency, else open load."""
 
     async def run() -> Load:
-        connector = aiohttp.TCPConnector(limit=0)
-        timeout = aiohttp.ClientTimeout(total=60)
-        async with aiohttp.ClientSession(connector=connector, headers=headers, timeout=timeout) as session:
-
-            async def send() -> int:
-                form = aiohttp.FormData()
-                for name, value in fields.items():
-                    form.add_field(name, value, filename=name if len(value) > 64 else None)
-                async with session.post(url, data=form) as answer:
-                    await answer.read()
-                    return answer.status
-
+        async with _asking(target, task, fields, concurrency or 16 * IN_FLIGHT) as send:
             if concurrency:
                 return await closed(send, concurrency, seconds)
             return await opened(send, requests_per_s, seconds)
@@ -191,52 +251,24 @@ def _drive(url: str, headers: dict[str, str], fields: dict[str, bytes], seconds:
     return asyncio.run(run())
 
 
-def _family(process: psutil.Process) -> list[psutil.Process]:
-    return [process, *process.children(recursive=True)]
+@contextlib.asynccontextmanager
+async def _asking(target: Target, task: str, fields: Fields, most: int) -> AsyncIterator[Send]:
+    """Sends one request over the next of so many connections as `most` requests in flight need."""
+    make: Callable[..., Any] = TRANSPORTS[target.protocol]
+    transports = [make(target.url, dict(target.headers)) for _ in range(math.ceil(most / IN_FLIGHT))]
+    sent = 0
 
+    async def send() -> int:
+        nonlocal sent
+        sent += 1
+        await asyncio.wait_for(transports[sent % len(transports)].ask(task, fields), 60)
+        return 200
 
-def _counted(process: psutil.Process, work: Any) -> tuple[Load, float]:
-    """What the work returns, and the CPU seconds of the server's processes meanwhile."""
-
-    def total() -> float:
-        return sum(sum(member.cpu_times()[:2]) for member in _family(process))
-
-    before = total()
-    load = work()
-    return load, total() - before
-
-
-@contextlib.contextmanager
-def _torchserve(folder: str, store: Path) -> Iterator[tuple[dict[str, str], dict[str, str], psutil.Process]]:
-    with TorchServe(store) as server:
-        urls = {name: f"{server.url}/predictions/{name}" for name in server.names}
-        yield urls, server.headers, psutil.Process(server.process.pid)
-
-
-@contextlib.contextmanager
-def _fastapi(folder: str, store: Path) -> Iterator[tuple[dict[str, str], dict[str, str], psutil.Process]]:
-    with socket.create_server(("127.0.0.1", 0)) as opened_socket:
-        port = opened_socket.getsockname()[1]
-    command = [sys.executable, "-m", "benchmarks.bare_server", folder, str(port)]
-    process = subprocess.Popen(command, cwd=Path(__file__).parents[1])
     try:
-        url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 90
-        while True:
-            try:
-                urllib.request.urlopen(f"{url}/ping", timeout=2).close()
-                break
-            except OSError as error:
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError("the bare server did not start; its own output says why") from error
-                time.sleep(0.3)
-        tasks = ("transfer", "edit", "recognize")
-        yield {task: f"{url}/predictions/{task}" for task in tasks}, {}, psutil.Process(process.pid)
+        yield send
     finally:
-        process.terminate()
-        process.wait(timeout=20)
-
-
-_SERVERS = {"torchserve": _torchserve, "fastapi": _fastapi}
+        for transport in transports:
+            await transport.close()
 
 
 def main(arguments: list[str] | None = None) -> int:

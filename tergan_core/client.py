@@ -60,7 +60,7 @@ class AsyncClient:
             raise InvalidRequestError(f"protocol is {protocol!r}; accepted: {', '.join(get_args(ProtocolName))}.")
         headers = {"authorization": f"Bearer {token}"} if token else {}
         self.url, self.timeout_s, self.retries = url, timeout_s, retries
-        self._transport = _TRANSPORTS[protocol](url.rstrip("/"), headers)
+        self._transport = TRANSPORTS[protocol](url.rstrip("/"), headers)
         self._places = asyncio.Semaphore(IN_FLIGHT)
 
     async def __aenter__(self) -> "AsyncClient":
@@ -404,11 +404,12 @@ def _unquoted(name: str, value: bytes) -> bytes:
     return base64.b64decode(text) if name == "image" else text.encode()
 
 
-_TRANSPORTS: dict[str, Any] = {
+TRANSPORTS: dict[str, Any] = {
     "torchserve": _TorchServe,
     "kserve-http": _OpenInference,
     "kserve-grpc": _OpenInferenceGrpc,
 }
+"""What speaks each protocol: fields in, bytes of a picture or a `Recognition` out."""
 
 
 def _fields(task: str, row: dict[str, Any]) -> Fields:

@@ -1,0 +1,50 @@
+import pytest
+
+from benchmarks import serving
+from benchmarks.report import lines
+
+
+@pytest.mark.server
+def test_every_server_answers_all_and_is_held_against_the_direct_call(tiny_folder):
+    config = serving.ServingConfig(
+        model=str(tiny_folder), servers=("torchserve", "fastapi"), tasks=("recognize",), concurrencies=(1, 4),
+        workers=(1, 2), sizes=(64,), seconds=0.5, repeats=2, cold_starts=1,
+    )  # fmt: skip
+    rows = serving.measure(config)
+    (start,) = (row for row in rows if row["case"]["scenario"] == "cold_start")
+    assert 0 < start["figures"]["import_cpu_s"] < start["figures"]["cpu_s"] and start["figures"]["archive_mib"] > 0
+    asked = {(row["case"].get("server"), row["case"].get("protocol"), row["case"].get("workers")) for row in rows}
+    protocols = ("direct", "torchserve", "kserve-http", "kserve-grpc")
+    assert asked >= {("torchserve", protocol, workers) for protocol in protocols for workers in (1, 2)}
+    served = [row for row in rows if "concurrency" in row["case"]]
+    for figures in (row["figures"] for row in served):
+        assert figures["answered"] > 0 and figures["refused_or_lost"] == 0
+        assert figures["cpu_to_direct"] > 0 and 0 < figures["worker_memory_mib"] < figures["memory_mib"]
+    for row in served:
+        if row["case"]["server"] == "torchserve" and row["case"]["concurrency"] == 4:
+            assert all(row["figures"][f"{stage}_ms"] > 0 for stage in ("queue", "decode", "forward", "encode"))
+
+
+def test_a_store_with_fewer_archives_holds_the_one_that_is_asked(tmp_path):
+    store = tmp_path / "store"
+    store.mkdir()
+    for task in ("edit", "recognize", "transfer"):
+        (store / f"{task}.mar").write_bytes(task.encode())
+    part = serving._part(store, "transfer", 1)
+    assert [archive.name for archive in part.glob("*.mar")] == ["transfer.mar"]
+    assert serving._part(store, "transfer", 3) == store
+
+
+def test_what_cannot_be_started_is_left_out_with_the_reason(tiny_folder, monkeypatch, capsys):
+    monkeypatch.delenv("TERGAN_TRITONSERVER", raising=False)
+    rows = serving.measure(serving.ServingConfig(model=str(tiny_folder), servers=("triton",), tasks=("edit",)))
+    assert "TERGAN_TRITONSERVER is not set" in capsys.readouterr().err
+    assert [row["case"]["server"] for row in rows] == ["direct"]
+
+
+def test_lines_join_what_differs_in_x_alone_and_are_named_by_what_tells_them_apart():
+    def row(server, n):
+        return {"case": {"server": server, "scenario": f"{n}", "concurrency": n}, "figures": {"p99_ms": n + 1.0}}
+
+    found = lines([row("a", 1), row("a", 2), row("b", 1), row("b", 2), row("alone", 1)], "concurrency", "p99_ms")
+    assert found == {"a": [(1, 2.0), (2, 3.0)], "b": [(1, 2.0), (2, 3.0)]}
