@@ -157,6 +157,28 @@ def lines(rows: list[Row], x: str, y: str) -> dict[str, list[tuple[float, float]
     return {label(case): points for case, points in joined.items()}
 
 
+_TORCHSERVE = "serving --servers torchserve --protocols torchserve"
+SUITES = (
+    "latency --engines eager onnx openvino aoti --batches 1 8 32",
+    "peers",
+    "serving --servers torchserve fastapi litserve triton --repeats 3 --cold-starts 3",
+    f"{_TORCHSERVE} --concurrencies 1 2 4 8 16 32 64 128 256",
+    f"{_TORCHSERVE} --tasks recognize --concurrencies 8 --sizes 128 256 512 1024 2048 4898",
+    f"{_TORCHSERVE} --tasks edit --concurrencies 32 --workers 1 2 3",
+    f"{_TORCHSERVE} --tasks recognize --concurrencies 16 --loaded 1 2 3",
+    "training",
+)
+"""What `--run` measures: the network, its peers, the servers side by side, then how TorchServe grows with the number of
+requests, the size of the photograph (to 24 megapixels), the workers and the models loaded; a training step."""
+
+QUICK = (
+    "latency --batches 1 2 --repeats 3",
+    "peers --people 2",
+    "serving --seconds 2 --concurrencies 1 8",
+    "training --steps 2",
+)
+
+
 def run(quick: bool) -> Path:
     """Runs all suites, each in a process of its own, and returns the file of their rows."""
     import torch
@@ -165,20 +187,11 @@ def run(quick: bool) -> Path:
 
     place = row("", {}, {}, {}, "cuda" if torch.cuda.is_available() else "cpu")
     out = RESULTS / f"{place['date'][:10]}-{place['commit']}-{place['hardware']['device']}.jsonl"
-    suites = [
-        [
-            "latency",
-            *(["--batches", "1", "2", "--repeats", "3"] if quick else ["--engines", "eager", "onnx", "openvino"]),
-        ],
-        ["peers", *(["--people", "2"] if quick else [])],
-        ["serving", *(["--seconds", "2", "--concurrencies", "1", "8"] if quick else [])],
-        ["training", *(["--steps", "2"] if quick else [])],
-    ]
-    for suite, *options in suites:
-        command = [sys.executable, "-m", f"benchmarks.{suite}", *options, "--out", str(out)]
+    for arguments in QUICK if quick else SUITES:
+        command = [sys.executable, "-m", *f"benchmarks.{arguments}".split(), "--out", str(out)]
         print(" ".join(command[1:]), file=sys.stderr)
         if subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode:
-            print(f"left out: benchmarks.{suite} failed, see above", file=sys.stderr)
+            print(f"left out: {arguments} failed, see above", file=sys.stderr)
     return out
 
 
