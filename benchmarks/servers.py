@@ -4,7 +4,6 @@ import contextlib
 import functools
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from model_archives.server import TorchServe
+from model_archives.server import TorchServe, free_ports
 from tergan_core import packing
 from tergan_core.errors import ConfigError
 
@@ -118,7 +117,7 @@ def triton(folder: str, store: Path) -> Iterator[Targets]:
         raise ConfigError("TERGAN_TRITONSERVER is not set; accepted: the path of a tritonserver, see docs/serving.md")
     models = store.parent / "triton"
     packing.triton_repository(folder, models)
-    http, grpc = _free_port(), _free_port()
+    http, grpc = free_ports(2)
     options = {"model-repository": models, "http-port": http, "grpc-port": grpc, "http-address": "127.0.0.1",
                "grpc-address": "127.0.0.1", "allow-metrics": "false"}  # fmt: skip
     command = [program, *(f"--{name}={value}" for name, value in options.items())]
@@ -137,7 +136,7 @@ SERVERS: dict[str, Callable[[str, Path], Any]] = {
 
 @contextlib.contextmanager
 def _python(module: str, folder: str) -> Iterator[Target]:
-    port = _free_port()
+    (port,) = free_ports(1)
     url = f"http://127.0.0.1:{port}"
     with _running([sys.executable, "-m", module, folder, str(port)], f"{url}/ping") as process:
         yield Target("torchserve", url, {}, process)
@@ -167,11 +166,6 @@ def _running(command: list[str], ready: str) -> Iterator[psutil.Process]:
         for member in members:
             with contextlib.suppress(psutil.NoSuchProcess):
                 member.kill()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as opened:
-        return int(opened.getsockname()[1])
 
 
 def cold_start(folder: str, task: str, fields: dict[str, bytes]) -> dict[str, float]:

@@ -46,7 +46,7 @@ class TorchServe:
         self, store: str | Path, *, ports: Sequence[int] | None = None, model_api: bool = False, timeout_s: float = 180
     ):
         self.store = Path(store).resolve()
-        self.ports = tuple(ports or _free_ports(len(FIXED_PORTS)))
+        self.ports = tuple(ports or free_ports(len(FIXED_PORTS)))
         self.url, self.management_url, self.metrics_url = (f"http://127.0.0.1:{port}" for port in self.ports[:3])
         self.model_api = model_api
         self.timeout_s = timeout_s
@@ -192,7 +192,8 @@ def _with_ports(config: str, ports: Sequence[int]) -> str:
     return config
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback that nothing listens on."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [opened.getsockname()[1] for opened in sockets]

@@ -12,7 +12,7 @@ import pytest
 import tritonclient.http
 import tritonclient.utils
 
-from model_archives.server import _free_ports
+from model_archives.server import free_ports
 from tergan_core import packing
 from tergan_core.client import Client
 from tergan_core.errors import InvalidImageError, UnknownExpressionError, UnknownUnitError
@@ -50,7 +50,7 @@ def triton(tiny_folder, tmp_path_factory):
         pytest.skip("TERGAN_TRITONSERVER names no tritonserver")
     folder = tmp_path_factory.mktemp("triton")
     packing.triton_repository(tiny_folder, folder / "models")
-    http, grpc = _free_ports(2)
+    http, grpc = free_ports(2)
     command = [PROGRAM, "--model-repository", folder / "models", "--http-port", http, "--grpc-port", grpc]
     command += ["--http-address", "127.0.0.1", "--grpc-address", "127.0.0.1", "--allow-metrics", "false"]
     with (folder / "log").open("wb") as log:
