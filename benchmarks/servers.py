@@ -63,13 +63,14 @@ def torchserve(folder: str, store: Path) -> Iterator[Targets]:
     """TorchServe with the archives of a store, all three protocols."""
     with TorchServe(store) as server:
         process = psutil.Process(server.process.pid)
+        headers = {name.lower(): value for name, value in server.headers.items()}  # gRPC takes no other
         stages, scale = functools.partial(_stages, server), functools.partial(_scale, server)
         urls = {
             "torchserve": server.url,
             "kserve-http": server.url,
             "kserve-grpc": f"grpc://127.0.0.1:{server.ports[3]}",
         }
-        yield {name: Target(name, url, server.headers, process, stages, scale) for name, url in urls.items()}
+        yield {name: Target(name, url, headers, process, stages, scale) for name, url in urls.items()}
 
 
 def _stages(server: TorchServe, task: str) -> dict[str, float]:
