@@ -24,7 +24,7 @@ def test_every_server_answers_all_and_is_held_against_the_direct_call(tiny_folde
     served = [row for row in rows + others if "concurrency" in row["case"]]
     for figures in (row["figures"] for row in served):
         assert figures["answered"] > 0 and figures["refused_or_lost"] == 0
-        assert figures["cpu_to_direct"] > 0 and 0 < figures["worker_memory_mib"] < figures["memory_mib"]
+        assert figures["cpu_to_direct"] > 0 and 0 < figures["worker_memory_mib"] <= figures["memory_mib"]
     for row in served:
         if row["case"]["server"] == "torchserve" and row["case"]["concurrency"] == 4:
             assert all(row["figures"][f"{stage}_ms"] > 0 for stage in ("queue", "decode", "forward", "encode"))
