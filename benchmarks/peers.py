@@ -63,7 +63,12 @@ def measure(config: PeersConfig) -> list[Row]:
         ]
     rows = []
     cpu = torch.device("cpu")
-    case: dict[str, Any] = {"task": "recognize", "people": config.people, "engine": config.engine or "as packed"}
+    case: dict[str, Any] = {
+        "model": weights.describe(config.model)["name"],
+        "task": "recognize",
+        "people": config.people,
+        "engine": config.engine or "as packed",
+    }
     for name, read in readers.items():
         right = [read(i) == label for i, (_, _, label) in enumerate(faces)]
         costs = [timed(lambda i=i, read=read: read(i), cpu, 0, 2)[1][-1] for i in range(min(len(faces), 50))]

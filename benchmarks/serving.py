@@ -47,7 +47,7 @@ class ServingConfig:
     """Catalogue name, model folder, or hf:owner/name."""
 
     engine: EngineName | None = None
-    """What runs the network; by default what the model folder names."""
+    """What runs the network; by default what archives get, see `model_archives.build`."""
 
     servers: tuple[str, ...] = ("torchserve", "fastapi")
     """`torchserve`, `fastapi`, `litserve`, `triton`."""
@@ -88,7 +88,8 @@ def measure(config: ServingConfig) -> list[Row]:
     torch.set_num_threads(1)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="tergan-bench-") as work:
-        folder = str(export(config.model, config.engine, Path(work) / "model") if config.engine else config.model)
+        engine = config.engine or build.usual_engine(config.model)
+        folder = str(export(config.model, engine, Path(work) / "model") if engine else config.model)
         store = Path(work) / "store"
         build.build(folder, store)
         known = weights.describe(folder)

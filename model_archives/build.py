@@ -24,6 +24,11 @@ def build(source: str | Path = weights.SHIPPED, store: Path = STORE, engine: Eng
     return archives
 
 
+def usual_engine(source: str | Path) -> EngineName | None:
+    """The engine of archives for which none is named: None for that of the source, if it names one."""
+    return None if weights.describe(source).get("engine") else quickest()
+
+
 def _with_engine(source: str | Path, engine: EngineName, store: Path) -> Path:
     """The model folder with its compiled functions, which is kept in the store: compiling takes half a minute."""
     folder = store / f".{engine}-{weights.describe(source)['sha256'][:12]}-torch-{version('torch')}"
@@ -49,8 +54,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     try:
-        named = weights.describe(arguments.model).get("engine") is not None
-        engine = arguments.engine or (None if named else quickest())
+        engine = arguments.engine or usual_engine(arguments.model)
         if arguments.triton:
             source = _with_engine(arguments.model, engine, arguments.store) if engine else arguments.model
             print(*packing.triton_repository(source, arguments.triton), sep="\n")
