@@ -17,6 +17,7 @@ import psutil
 
 from model_archives.server import TorchServe, free_ports
 from tergan_core import packing
+from tergan_core.client import Fields
 from tergan_core.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
@@ -169,19 +170,20 @@ def _running(command: list[str], ready: str) -> Iterator[psutil.Process]:
                 member.kill()
 
 
-def cold_start(folder: str, task: str, fields: dict[str, bytes]) -> dict[str, float]:
+def cold_start(folder: str, task: str, fields: Fields) -> dict[str, float]:
     """Seconds from the start of a Python process to the first answer of the worker's code, and the CPU time of it."""
     code = (
         "import json, sys, time; from tergan_core.serving import Request, Service; imported = time.process_time(); "
         "service = Service.load(*sys.argv[1:3], 'cpu', threads=1); loaded = time.process_time(); "
-        "fields = {n: bytes.fromhex(v) for n, v in json.load(sys.stdin).items()}; "
+        "fields = {name: bytes.fromhex(value) for name, value in json.load(sys.stdin).items()}; "
         "(answer,) = service.handle([Request(fields)]); assert answer.status == 200, answer.body; "
         "print(json.dumps([imported, loaded, time.process_time()]))"
     )
+    sent = {name: value if isinstance(value, bytes) else str(value).encode() for name, value in fields.items()}
     began = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", code, folder, task],
-        input=json.dumps({name: value.hex() for name, value in fields.items()}),
+        input=json.dumps({name: value.hex() for name, value in sent.items()}),
         cwd=ROOT, text=True, capture_output=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     wall_s = time.perf_counter() - began
