@@ -107,7 +107,7 @@ def measure(config: ServingConfig) -> list[Row]:
                 for loaded in config.loaded:
                     try:
                         rows += _of_server(config, server, folder, _part(store, task, loaded), task, loaded, fixed)
-                    except TerganError as error:
+                    except (TerganError, RuntimeError) as error:
                         print(f"left out: {server}: {error}", file=sys.stderr)
     return rows
 
@@ -191,7 +191,8 @@ def _served(
 ) -> list[Row]:
     rows, best = [], 0.0
     settings = {"seconds": config.seconds, "repeats": config.repeats}
-    _drive(target, task, fields, 2 * config.seconds, concurrency=16)
+    if not _drive(target, task, fields, 2 * config.seconds, concurrency=16).latencies_ms:
+        raise RuntimeError(f"{case['server']} answers no request of {task}; its own output says why")
     for concurrency in config.concurrencies:
         runs = [_run(target, task, fields, config.seconds, concurrency=concurrency) for _ in range(config.repeats)]
         figures = _median(runs)

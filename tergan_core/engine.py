@@ -170,7 +170,7 @@ def _build(model: TERGAN, name: EngineName, folder: Path) -> list[Path]:
     if name not in _SUFFIXES:
         return []
     paths = []
-    for function, arguments in _examples(model, batch=2).items():
+    for function, arguments in example_arguments(model, batch=2).items():
         path = folder / f"{function}{_SUFFIXES[name]}"
         batch = torch.export.Dim("batch", min=1, max=1024)
         try:
@@ -327,7 +327,7 @@ def _difference(model: TERGAN, engine: Engine) -> float:
     )
 
 
-def _examples(model: TERGAN, batch: int) -> dict[str, tuple[Tensor, ...]]:
+def example_arguments(model: TERGAN, batch: int) -> dict[str, tuple[Tensor, ...]]:
     """Arguments of each function. No dimension but the first has their batch size by chance."""
     faces = _pictures(model, batch)
     with torch.no_grad():

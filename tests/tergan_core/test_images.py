@@ -271,3 +271,26 @@ def test_damaged_pictures_give_a_tensor_or_a_tergan_error(format, data):
     except TerganError:
         return
     assert tensor.shape[0] == 3 and 0 <= tensor.min() and tensor.max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_large_jpeg_is_decoded_smaller_and_gives_the_same_face(mode, progressive):
+    y, x = np.mgrid[0:1300, 0:1000] / 150
+    waves = (127 + 100 * np.stack([np.sin(x), np.cos(y), np.sin(x + y)], axis=-1)).astype(np.uint8)
+    data = file_bytes(PIL.Image.fromarray(waves).convert(mode), "JPEG", quality=95, progressive=progressive)
+    assert images._pixels(data, "face", images.Limits(), enough_px=2 * 96).shape == (325, 250, 3)
+    quick, whole = images.face_tensor(data, 96), images.face_tensor(images.to_pixels(data), 96)
+    assert (quick - whole).abs().max() < 0.02 and (quick - whole).abs().mean() < 0.004
+    mine = PIL.Image.open(io.BytesIO(data))
+    images.face_tensor(mine, 96)
+    assert mine.size == (1000, 1300)
+
+
+def test_a_jpeg_that_is_decoded_smaller_is_turned_as_its_orientation_says():
+    left_dark = np.zeros((800, 800, 3), np.uint8)
+    left_dark[:, 400:] = 255
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6  # a quarter turn to the right: what was left is above
+    face = images.face_tensor(file_bytes(left_dark, "JPEG", exif=exif), 32)
+    assert face[:, :12].max() < 0.1 and face[:, 20:].min() > 0.9
