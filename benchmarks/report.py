@@ -127,7 +127,7 @@ def plot(rows: list[Row], folder: Path) -> list[Path]:
         figure, places = plt.subplots(height, columns, figsize=(6 * columns, 4 * height), layout="constrained")
         for place, (x, y, drawn) in zip(np.ravel(places), found, strict=False):
             for label, points in sorted(drawn.items()):
-                place.plot(*zip(*sorted(points), strict=True), "o-", label=label)
+                place.plot(*zip(*points, strict=True), "o-", label=label)
             place.set(xlabel=x, ylabel=y, xscale="log", ylim=(0, None))
             place.set_xticks(sorted({point[0] for points in drawn.values() for point in points}))
             place.xaxis.set_major_formatter("{x:g}")
@@ -141,13 +141,20 @@ def plot(rows: list[Row], folder: Path) -> list[Path]:
 
 
 def lines(rows: list[Row], x: str, y: str) -> dict[str, list[tuple[float, float]]]:
-    """Points of each line by its label, which names what tells the lines apart; lone points are no line."""
+    """Points of each line by its label, which names what tells the lines apart; lone points are no line. Rows of one case
+    are one point, their median; of servers, those under a closed load are shown."""
     cases: dict[tuple, list[tuple[float, float]]] = defaultdict(list)
     for entry in rows:
+        if entry["suite"] == "serving" and "concurrency" not in entry["case"]:
+            continue
         if x in entry["case"] and y in entry["figures"]:
             rest = {name: value for name, value in entry["case"].items() if name not in (x, "scenario")}
             cases[tuple(sorted(rest.items()))].append((entry["case"][x], entry["figures"][y]))
-    joined = {case: points for case, points in cases.items() if len({value for value, _ in points}) > 1}
+    joined = {}
+    for case, points in cases.items():
+        places = sorted({place for place, _ in points})
+        if len(places) > 1:
+            joined[case] = [(at, float(np.median([value for place, value in points if place == at]))) for at in places]
     shared = set.intersection(*map(set, joined)) if joined else set()
 
     def label(case: tuple) -> str:

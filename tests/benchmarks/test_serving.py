@@ -48,8 +48,10 @@ def test_what_cannot_be_started_is_left_out_with_the_reason(tiny_folder, monkeyp
 
 
 def test_lines_join_what_differs_in_x_alone_and_are_named_by_what_tells_them_apart():
-    def row(server, n):
-        return {"case": {"server": server, "scenario": f"{n}", "concurrency": n}, "figures": {"p99_ms": n + 1.0}}
+    def row(server, n, ms=None, **case):
+        case = {"server": server, "scenario": f"{n}", **({"concurrency": n} if n else {}), **case}
+        return {"suite": "serving", "case": case, "figures": {"p99_ms": ms or n + 1.0}}
 
-    found = lines([row("a", 1), row("a", 2), row("b", 1), row("b", 2), row("alone", 1)], "concurrency", "p99_ms")
+    found = lines([row("a", 1), row("a", 2, 9.0), row("a", 2, 3.0), row("a", 2, 1.0), row("b", 1), row("b", 2),
+                   row("alone", 1), row("a", 0, 5.0)], "concurrency", "p99_ms")  # fmt: skip
     assert found == {"a": [(1, 2.0), (2, 3.0)], "b": [(1, 2.0), (2, 3.0)]}
