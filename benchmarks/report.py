@@ -141,8 +141,8 @@ def plot(rows: list[Row], folder: Path) -> list[Path]:
 
 
 def lines(rows: list[Row], x: str, y: str) -> dict[str, list[tuple[float, float]]]:
-    """Points of each line by its label, which names what tells the lines apart; lone points are no line. Rows of one case
-    are one point, their median; of servers, those under a closed load are shown."""
+    """Points of each line by its label, which names what tells the lines apart; lone points are no line. Rows of one
+    case are one point, their median; of servers, those under a closed load are shown."""
     cases: dict[tuple, list[tuple[float, float]]] = defaultdict(list)
     for entry in rows:
         if entry["suite"] == "serving" and "concurrency" not in entry["case"]:
