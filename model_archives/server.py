@@ -131,6 +131,8 @@ class TorchServe:
         while not all(map(self._ready, self.names)):
             model_log = self.folder / "logs" / "model.log"
             died = model_log.exists() and "Backend worker process died" in model_log.read_text(errors="replace")
+            if died:
+                time.sleep(1)  # that line is the first of the worker's error
             if died or self.process.poll() is not None or time.monotonic() > deadline:
                 reason = "a worker died" if died else f"not ready (waited at most {self.timeout_s:.0f} s)"
                 raise RuntimeError(f"TorchServe did not start: {reason}. Its log ends with:\n{self.log()}")
