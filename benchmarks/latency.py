@@ -86,6 +86,7 @@ def measure(config: LatencyConfig) -> list[Row]:
         ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
     )
     rows = []
+    weights.locate(config.model)  # or an error that ends the command
     for threads in config.threads:
         torch.set_num_threads(threads)
         peaks = peak_gflops(device)
