@@ -1,7 +1,7 @@
 """Where the network's time goes, by operator: `python -m benchmarks.profile [--batch 8]`.
 
-ONNX Runtime's own profile of each of the three functions, on one thread: share of the time, and of the operations by
-the clock. What is no convolution or matrix product moves memory, and no faster arithmetic helps it.
+ONNX Runtime's own profile of each of the three functions, on one thread. What is no convolution or matrix product moves
+memory, and no faster arithmetic helps it.
 """
 
 import json

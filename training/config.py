@@ -328,7 +328,8 @@ MEDIUM = dataclasses.replace(
     lr=1e-3,
     start_from="tergan-s",
 )
-"""The shipped `tergan-m`: 128 px, wider where maps are coarse, which costs little time. It starts as `tergan-s`."""
+"""128 px, wider where maps are coarse, which costs little time. It starts as `tergan-s`. The first run of the shipped
+`tergan-m`; docs/training.md has the others."""
 
 EXPRESSION = dataclasses.replace(
     MEDIUM,

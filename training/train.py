@@ -45,6 +45,8 @@ from training.prototypes import set_prototypes
 from training.validate import validate
 from training.widen import fits, widen
 
+AUGMENT = Augmentation(UNITS)
+
 
 @dataclass
 class State:
@@ -312,8 +314,7 @@ def load_item(config: TrainConfig, pairs: Pairs | RecordedPairs, step: int, numb
     rng = np.random.default_rng((config.seed, step, number))
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     reconstructs = number < round(config.reconstruction_share * config.batch_size) * world
-    augment = Augmentation(UNITS, config.textures_share)
-    return augment(pairs.draw(rng, 1, reconstructions=int(reconstructs)), generator)
+    return AUGMENT(pairs.draw(rng, 1, reconstructions=int(reconstructs)), generator, config.textures_share)
 
 
 def dry_run(config: TrainConfig) -> dict[str, Any]:

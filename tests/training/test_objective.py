@@ -122,7 +122,7 @@ def test_augmentation_changes_identity_image_and_truth_alike(batch):
 
 
 def test_strange_textures_are_on_the_expression_image_alone_and_keep_its_mean_and_spread(batch):
-    plain, strange = (Augmentation(UNITS, share)(batch, torch.Generator().manual_seed(0)) for share in (0.0, 1.0))
+    plain, strange = (Augmentation(UNITS)(batch, torch.Generator().manual_seed(0), share) for share in (0.0, 1.0))
     assert torch.equal(plain.identity, strange.identity) and torch.equal(plain.truth, strange.truth)
     assert not torch.allclose(plain.expression, strange.expression, atol=0.05)
     image = 0.3 + 0.1 * torch.rand(3, 32, 32)

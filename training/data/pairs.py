@@ -155,16 +155,18 @@ class Augmentation:
 
     Args:
         units: names of the face units; a mirrored face swaps those that end in `Left` and `Right`.
-        textures_share: share of the expression images whose textures are made strange (`randomize_textures`).
     """
 
-    def __init__(self, units: tuple[str, ...], textures_share: float = 0.0):
-        self.textures_share = textures_share
+    def __init__(self, units: tuple[str, ...]):
         index = {name: i for i, name in enumerate(units)}
         self.mirror = torch.tensor([index.get(_other_side(name), i) for name, i in index.items()], dtype=torch.long)
 
-    def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """An augmented batch; the expression images of reconstructions are disturbed as well."""
+    def __call__(self, batch: Batch, generator: torch.Generator, textures_share: float = 0.0) -> Batch:
+        """An augmented batch; the expression images of reconstructions are disturbed as well.
+
+        Args:
+            textures_share: share of the expression images whose textures are made strange (`randomize_textures`).
+        """
         size = len(batch.identity)
         mirrored = torch.rand(size, generator=generator) < 0.5
         images = torch.stack([batch.identity, batch.truth, batch.expression])
@@ -175,7 +177,7 @@ class Augmentation:
         )
         pair, driver = _recolour(images[:2], size, generator), _recolour(images[2:], size, generator)[0]
         driver = _move(driver, generator)
-        for i in torch.nonzero(torch.rand(size, generator=generator) < self.textures_share).flatten():
+        for i in torch.nonzero(torch.rand(size, generator=generator) < textures_share).flatten():
             driver[i] = randomize_textures(driver[i], generator)
         driver = _blur(driver, torch.rand(size, generator=generator) < 0.3)
         noise = 0.04 * torch.rand(size, 1, 1, 1, generator=generator)
