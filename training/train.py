@@ -141,13 +141,18 @@ def _freeze(model: TERGAN, names: tuple[str, ...]) -> None:
         parts[name].eval().requires_grad_(False)
 
 
-def fit(config: TrainConfig, *, progress: bool = True) -> Path:
-    """Trains to the end of the run, or until SIGTERM or SIGINT; returns the run's folder."""
+def fit(config: TrainConfig, *, progress: bool = True, until: int | None = None) -> Path:
+    """Trains to the end of the run, or until SIGTERM or SIGINT; returns the run's folder.
+
+    Args:
+        progress: whether a bar is shown.
+        until: step after which to stop with a checkpoint, if it is before the end.
+    """
     with _stop_signals() as stop:
-        return _fit(config, stop, progress)
+        return _fit(config, stop, progress, until)
 
 
-def _fit(config: TrainConfig, stop: list[int], progress: bool) -> Path:
+def _fit(config: TrainConfig, stop: list[int], progress: bool, until: int | None) -> Path:
     rank, world = _join_processes()
     device = _device(config)
     torch.set_num_threads(config.threads)
@@ -177,6 +182,7 @@ def _fit(config: TrainConfig, stop: list[int], progress: bool) -> Path:
 
     # Schedule.
     steps = math.ceil(config.images / (config.batch_size * world))
+    end = steps if until is None else min(until, steps)
     uses_critic = any(getattr(config.weights, name) for name in CRITICAL)
 
     sums: dict[str, torch.Tensor] = {}
@@ -190,7 +196,7 @@ def _fit(config: TrainConfig, stop: list[int], progress: bool) -> Path:
 
     upcoming = order(state.step)
     bar = tqdm(total=steps, initial=state.step, disable=not progress or rank > 0, unit="step", mininterval=5)
-    while state.step < steps and not _anyone(stop, world):
+    while state.step < end and not _anyone(stop, world):
         began = time.perf_counter()
         batch = Batch.join([item.result() for item in upcoming]).to(device)
         waited_s += time.perf_counter() - began
@@ -242,7 +248,7 @@ def _fit(config: TrainConfig, stop: list[int], progress: bool) -> Path:
         reported += 1
         for name, term in terms.items():
             sums[name] = sums.get(name, 0) + term.detach()
-        last = state.step == steps
+        last = state.step == end
         if state.step % config.report_every == 0 or last:
             elapsed = time.perf_counter() - since
             _average(list(sums.values()), world)

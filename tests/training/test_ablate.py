@@ -1,4 +1,6 @@
 import dataclasses
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +32,32 @@ def test_rows_are_run_once_and_tabled(smoke, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(ablate, "_row", lambda *_: pytest.fail("these are done"))
     assert ablate.main(arguments) == 0
     assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.slow
+def test_a_row_that_starts_from_a_shared_first_part_equals_one_trained_whole_to_the_bit(smoke, tmp_path, monkeypatch):
+    monkeypatch.setattr(ablate, "BASE", dataclasses.replace(smoke, images=32))
+    config = ablate.AblateConfig(
+        rows=("adversarial: hinge", "no R1 penalty", "no true units"),
+        images=32,
+        out=tmp_path / "rows",
+        cache=smoke.faces.cache,
+    )
+    parts = {part.run: part for part in (ablate._first_part(config, name, 0) for name in config.rows)}
+    assert len(parts) == 2  # no true units: another first part
+    for part in parts.values():
+        ablate._train_first_part(part)
+        assert train.torch.load(Path(part.run) / "checkpoint" / "state.pt", weights_only=True)["step"] == 3
+    for name in config.rows:
+        parted = ablate._train(config, name, 0)
+        run = dataclasses.replace(ablate._run(config, name, 0), run=str(tmp_path / "whole"))
+        whole = train.fit(run, progress=False)
+        ours, alone = (
+            train.torch.load(folder / "checkpoint" / "state.pt", weights_only=True) for folder in (parted, whole)
+        )
+        shutil.rmtree(whole)
+        for part in ("model", "average", "critic"):
+            assert all(train.torch.equal(value, alone[part][key]) for key, value in ours[part].items()), (name, part)
 
 
 def test_an_unknown_row_is_named(tmp_path):
