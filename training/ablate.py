@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import zlib
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -156,21 +156,26 @@ def ablate(config: AblateConfig) -> list[dict[str, Any]]:
     if _IMAGENET in (ROWS[name].get("expression_backbone_file") for name, _ in wanted):
         Path(_IMAGENET).parent.mkdir(exist_ok=True)
         imagenet.main(Path(_IMAGENET))
+    missing = [key for key in wanted if key not in found]
+    parts = {key: _first_part(config, *key) for key in missing}
     # A fresh interpreter for each run: nothing of the last one, and no lock of a thread, is inherited.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(config.workers, mp_context=context, max_tasks_per_child=1) as pool:
-        for seed in config.seeds:
-            missing = [name for name in config.rows if (name, seed) not in found]
-            parts = {part.run: part for part in (_first_part(config, name, seed) for name in missing)}
-            running = [pool.submit(_train_first_part, part) for part in parts.values()]
-            for future in tqdm(as_completed(running), total=len(running), desc=f"seed {seed}, first parts", unit="run"):
-                future.result()
-            running = [pool.submit(_row, config, name, seed) for name in missing]
-            for future in tqdm(as_completed(running), total=len(running), desc=f"seed {seed}, rows", unit="run"):
-                row = future.result()
-                found[row["row"], seed] = row
+    with (
+        ProcessPoolExecutor(config.workers, mp_context=context, max_tasks_per_child=1) as pool,
+        tqdm(total=len(missing), desc="ablations", unit="row") as bar,
+    ):
+        by_run = {part.run: part for part in parts.values()}
+        running = {pool.submit(_train_first_part, part) for part in by_run.values()}
+        while running:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for result in (future.result() for future in done):
+                if isinstance(result, str):
+                    running |= {pool.submit(_row, config, *key) for key in missing if parts[key].run == result}
+                    continue
+                found[result["row"], result["seed"]] = result
                 with file.open("a", encoding="utf-8") as results:
-                    results.write(json.dumps(row) + "\n")
+                    results.write(json.dumps(result) + "\n")
+                bar.update()
     return [found[key] for key in wanted]
 
 
@@ -188,9 +193,9 @@ def _first_part(config: AblateConfig, name: str, seed: int) -> TrainConfig:
     return dataclasses.replace(part, run=str(config.out / f"first-{zlib.crc32(repr(part).encode()):08x}-{seed}"))
 
 
-def _train_first_part(part: TrainConfig) -> None:
+def _train_first_part(part: TrainConfig) -> str:
     until = math.floor(part.refine_from * math.ceil(part.images / part.batch_size)) - part.critic_warmup_steps
-    train.fit(part, progress=False, until=max(until, 0))
+    return str(train.fit(part, progress=False, until=max(until, 0)))
 
 
 def _train(config: AblateConfig, name: str, seed: int) -> Path:
