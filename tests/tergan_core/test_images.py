@@ -218,11 +218,18 @@ def test_limits_narrow_what_is_read(face_image):
         images.face_tensor(file_bytes(face_image, "GIF"), 64, limits=narrow)
 
 
-def test_a_large_picture_is_resized_in_strips_as_it_would_be_whole():
-    pixels = np.random.default_rng(0).integers(0, 256, (1100, 900, 3), dtype=np.uint8)
-    whole = images.to_tensor(pixels[100:1000])[None]
-    expected = torch.nn.functional.interpolate(whole, (96, 96), mode="bicubic", antialias=True).clamp(0, 1)[0]
-    assert torch.equal(images.face_tensor(pixels, 96), expected)
+@pytest.mark.parametrize("size", [(1100, 900), (192, 192), (60, 64)])
+def test_a_picture_is_resized_in_8_bits_as_in_floats_to_two_levels(size):
+    pixels = np.random.default_rng(0).integers(64, 192, (*size, 3), dtype=np.uint8)
+    side = min(size)
+    top, left = (size[0] - side) // 2, (size[1] - side) // 2
+    floats = images.to_tensor(pixels)
+    square = floats[None, :, top : top + side, left : left + side]
+    expected = torch.nn.functional.interpolate(square, (96, 96), mode="bicubic", antialias=True).clamp(0, 1)[0]
+    face = images.face_tensor(pixels, 96)
+    assert (face - expected).abs().max() < 2 / 255
+    assert (face - expected).mean().abs() < 0.1 / 255
+    assert torch.equal(images.face_tensor(floats, 96), face)
 
 
 def test_16_bits_are_rounded_to_the_nearest_of_8():
