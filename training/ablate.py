@@ -116,7 +116,7 @@ class AblateConfig:
     """Which rows, how long."""
 
     rows: tuple[str, ...] = tuple(ROWS)
-    """Names of the rows."""
+    """Names of the rows; `base`, which they are compared with, is always among them."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of initialisation and batches; the faces are the same."""
@@ -150,7 +150,7 @@ def ablate(config: AblateConfig) -> list[dict[str, Any]]:
     file = config.results
     done = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
     found = {(row["row"], row["seed"]): row for row in done if row["images"] == config.images}
-    wanted = [(name, seed) for seed in config.seeds for name in config.rows]
+    wanted = [(name, seed) for seed in config.seeds for name in dict.fromkeys(("base", *config.rows))]
     for name in dict.fromkeys(name for name, _ in wanted):
         train.render(_run(config, name, 0))
     if _IMAGENET in (ROWS[name].get("expression_backbone_file") for name, _ in wanted):
@@ -235,14 +235,22 @@ def _row(config: AblateConfig, name: str, seed: int) -> dict[str, Any]:
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """Means and standard deviations over seeds, as Markdown."""
-    lines = ["| | " + " | ".join(_COLUMNS.values()) + " |", "|---" * (len(_COLUMNS) + 1) + "|"]
-    for name in dict.fromkeys(row["row"] for row in results):
-        rows = [row for row in results if row["row"] == name]
-        cells = (np.array([row[key] for row in rows], float) for key in _COLUMNS)
-        lines.append(
-            f"| {name} | " + " | ".join(f"{values.mean():.3f} ± {values.std():.3f}" for values in cells) + " |"
+    """What the base reaches, and by how much the other rows differ from it: means and standard deviations over seeds.
+
+    Differences are taken within each seed, since seeds differ more than most rows do.
+    """
+    by_seed: dict[str, dict[int, np.ndarray]] = {}
+    for row in results:
+        by_seed.setdefault(row["row"], {})[row["seed"]] = np.array([row[key] for key in _COLUMNS], float)
+    lines = ["| | seeds | " + " | ".join(_COLUMNS.values()) + " |", "|---" * (len(_COLUMNS) + 2) + "|"]
+    for name, figures in by_seed.items():
+        sign = "" if name == "base" else "+"
+        against = {} if name == "base" else by_seed["base"]
+        values = np.array([value - against.get(seed, 0) for seed, value in figures.items()])
+        cells = (
+            f"{mean:{sign}.3f} ± {deviation:.3f}" for mean, deviation in zip(values.mean(0), values.std(0), strict=True)
         )
+        lines.append(f"| {name} | {len(values)} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 

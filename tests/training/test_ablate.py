@@ -60,6 +60,19 @@ def test_a_row_that_starts_from_a_shared_first_part_equals_one_trained_whole_to_
             assert all(train.torch.equal(value, alone[part][key]) for key, value in ours[part].items()), (name, part)
 
 
+def test_the_table_compares_within_each_seed():
+    def row(name, seed, gain):
+        return (
+            {"row": name, "seed": seed} | dict.fromkeys(ablate._COLUMNS, 0.5) | {"gain_db": gain, "photographs": None}
+        )
+
+    rows = [row("base", 0, 1.0), row("base", 1, 3.0), row("no critic", 0, 0.8), row("no critic", 1, 3.0)]
+    base, changed = ablate.table(rows).splitlines()[2:]
+    assert base.startswith("| base | 2 | 2.000 ± 1.000 | 0.500 ± 0.000 |")
+    assert changed.startswith("| no critic | 2 | -0.100 ± 0.100 | +0.000 ± 0.000 |")
+    assert "nan" in base  # no photographs were measured
+
+
 def test_an_unknown_row_is_named(tmp_path):
     with pytest.raises(ValueError, match="unknown name 'nonsense'; accepted: base"):
         ablate.AblateConfig(rows=("nonsense",), out=tmp_path)
