@@ -161,7 +161,9 @@ def _running(command: list[str], ready: str) -> Iterator[psutil.Process]:
                 time.sleep(0.3)
         yield psutil.Process(process.pid)
     finally:
-        members = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        members = []
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended by itself
+            members = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=20)

@@ -65,6 +65,10 @@ class BatchConfig:
     progress: bool = True
     """Show a progress bar."""
 
+    def __post_init__(self):
+        if self.workers < 1 or self.part < 1:
+            raise InvalidRequestError(f"--workers is {self.workers}, --part {self.part}; accepted: at least 1.")
+
 
 def run(config: BatchConfig) -> dict[str, int]:
     """Does what is not done yet and returns how many pictures came in, were answered, and failed.
@@ -73,13 +77,18 @@ def run(config: BatchConfig) -> dict[str, int]:
         MissingExtraError: ray is not installed.
         InvalidRequestError: there are no pictures, or the task lacks its expression.
         ConfigError: RESULTS holds those of another command.
+        WeightsNotFoundError: there is no such model.
     """
     for package in ("ray", "tqdm"):
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError(package, "ray", "tergan_core.batch")
     if (config.expression is None) != (config.task == "recognize"):
         raise InvalidRequestError("edit needs --expression NAME, transfer --expression FILE, recognize none.")
-    paths = [path for path in sorted(config.source.rglob("*")) if path.suffix.lower() in SUFFIXES and path.is_file()]
+    if config.task == "transfer" and not Path(config.expression or "").is_file():
+        raise InvalidRequestError(f"--expression is {config.expression!r}; accepted for a transfer: a picture file.")
+    weights.locate(config.weights)
+    files = sorted(config.source.rglob("*"))
+    paths = [path for path in files if path.suffix.lower() in SUFFIXES and path.is_file() and not _ours(config, path)]
     names = [path.relative_to(config.source).as_posix() for path in paths]
     if not names:
         raise InvalidRequestError(f"{str(config.source)!r} has no pictures; accepted: {', '.join(SUFFIXES)}.")
@@ -103,6 +112,11 @@ def run(config: BatchConfig) -> dict[str, int]:
         finally:
             ray.shutdown()
     return _join(config, names, len(parts))
+
+
+def _ours(config: BatchConfig, path: Path) -> bool:
+    """Whether a picture is one of the results, whose folder may lie in that of the photos."""
+    return path.resolve().is_relative_to(config.out.resolve())
 
 
 class _Worker:

@@ -9,6 +9,10 @@ from .errors import ConfigError, close_names
 EXPRESSIONS = ("neutral", "anger", "contempt", "disgust", "fear", "happiness", "sadness", "surprise")
 """The expression names that exist; a model lists those it has, in its own order."""
 
+_NO_OPTIONS = {"checkpoint_path", "cache_dir", "features_only", "feature_cls", "out_indices"}
+"""Arguments of `timm.create_model` that would fetch or read files, or change what a backbone returns; besides all that
+begin with `pretrained`. A model folder may come from anyone."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -27,7 +31,7 @@ class ModelConfig:
     """timm name of the identity encoder."""
 
     identity_backbone_options: dict[str, Any] = field(default_factory=dict)
-    """Further keyword arguments of `timm.create_model` for the identity encoder."""
+    """Further keyword arguments of `timm.create_model` for the identity encoder; none that names files or weights."""
 
     identity_width: int = 128
     """Width of the identity embedding."""
@@ -36,7 +40,7 @@ class ModelConfig:
     """timm name of the expression encoder."""
 
     expression_backbone_options: dict[str, Any] = field(default_factory=dict)
-    """Further keyword arguments of `timm.create_model` for the expression encoder."""
+    """The same for the expression encoder."""
 
     expression_width: int = 52
     """Width d of the expression code; at least the number of units."""
@@ -76,6 +80,10 @@ class ModelConfig:
             self.decoder_widths,
             "positive multiples of 8",
         )
+        for name in ("identity_backbone_options", "expression_backbone_options"):
+            for option in getattr(self, name):
+                allowed = option not in _NO_OPTIONS and not option.startswith("pretrained")
+                _check(allowed, name, option, "what shapes the backbone, such as 'channels'")
         _check(self.max_intensity >= 1, "max_intensity", self.max_intensity, "at least 1")
 
     def to_dict(self) -> dict[str, Any]:

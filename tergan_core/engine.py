@@ -96,7 +96,8 @@ def export(source: str | Path, name: EngineName, folder: str | Path) -> Path:
     description = {key: value for key, value in weights.describe(original).items() if key != "engine"}
     compiled_before = weights.describe(original).get("engine", {}).get("sha256", {})
     for path in weights.files(original):
-        if path.name not in compiled_before:
+        # The description is written last: where it is, the folder is whole.
+        if path.name not in (weights.DESCRIPTION, *compiled_before):
             shutil.copyfile(path, folder / path.name)
     if name != "eager":
         paths = _build(model, name, folder)
@@ -360,7 +361,8 @@ def _check_files(folder: Path, stored: dict[str, Any]) -> None:
             raise WeightsCorruptError(
                 f"{str(path)!r} does not have the sha256 that config.json names. Export the model again."
             )
-    differing = [key for key, value in _here().items() if stored["built_for"].get(key, value) != value]
+    built_for, native = stored["built_for"], stored["name"] == "aoti"
+    differing = [key for key, value in _here().items() if built_for.get(key, None if native else value) != value]
     if differing:
         here = ", ".join(f"{key} {_here()[key]}" for key in differing)
         raise EngineError(f"its code was built for another machine; here is {here}. Export the model here.")

@@ -165,9 +165,10 @@ def frames(image: ImageInput, *, name: str = "image") -> tuple[list[UInt8[np.nda
     for number in range(count):
         try:
             animation.seek(number)
+            picture = animation.copy()
         except Exception as error:  # Pillow's parsers raise whatever the bytes lead them to
             raise InvalidImageError(f"{name} is truncated or damaged at frame {number}: {error}.") from error
-        pictures.append(np.array(_upright_rgb(animation.copy(), name)))
+        pictures.append(np.array(_upright_rgb(picture, name)))
         durations_ms.append(int(animation.info.get("duration") or 100))
     return pictures, durations_ms
 

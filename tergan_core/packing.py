@@ -76,10 +76,14 @@ def triton_repository(source: str | Path, out: str | Path) -> list[Path]:
         out: the repository; made if absent. Models of ours that are there are replaced.
 
     Raises:
+        ConfigError: a folder of a task's name is there, and no model of ours.
         WeightsNotFoundError, WeightsCorruptError: as `weights.load`.
     """
     weights.load(source)
     folders = []
+    for folder in (Path(out) / task for task in TASKS):
+        if folder.exists() and not (folder / "config.pbtxt").exists():
+            raise ConfigError(f"{str(folder)!r} is no model of Triton's; choose another folder.")
     for task in TASKS:
         folder = Path(out) / task
         partial = folder.with_name(f".{task}.{os.getpid()}")

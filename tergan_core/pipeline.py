@@ -336,7 +336,7 @@ class FaceEditor:
                 f"{name} is a tensor {list(code.shape)} of {code.dtype}; accepted: {width} finite floats, as "
                 "encode_expression gives, or a face."
             )
-        return code.to(self._device)
+        return code.to(self._like)
 
     def _check_identity(self, name: str, code: IdentityCode) -> IdentityCode:
         parts = [code.image, *code.maps, code.embedding, code.expression]
@@ -346,12 +346,11 @@ class FaceEditor:
                 f"{name} is an identity code of other shapes than this model's, or not finite; accepted: what "
                 "encode_identity of this editor gives for one face, or a face."
             )
-        device = self._device
         return IdentityCode(
-            code.image.to(device),
-            [feature_map.to(device) for feature_map in code.maps],
-            code.embedding.to(device),
-            code.expression.to(device),
+            code.image.to(self._like),
+            [feature_map.to(self._like) for feature_map in code.maps],
+            code.embedding.to(self._like),
+            code.expression.to(self._like),
         )
 
     def _draw(
@@ -391,8 +390,13 @@ class FaceEditor:
         return [part.shape for part in (code.image, *code.maps, code.embedding, code.expression)]
 
     @property
+    def _like(self) -> Tensor:
+        """A tensor of the network's device and kind of floats."""
+        return self.model.prototypes
+
+    @property
     def _device(self) -> torch.device:
-        return self.model.prototypes.device
+        return self._like.device
 
 
 @dataclass(frozen=True)

@@ -55,16 +55,25 @@ class Task:
     async def __call__(self, http: Any) -> Any:
         from starlette.responses import Response as HttpResponse
 
-        if int(http.headers.get("content-length") or 0) > MAX_BODY:
-            return HttpResponse(status_code=413)
         headers = dict(http.headers)
         row: dict[str, Any] = {}
-        if headers.get("content-type", "").startswith("multipart/form-data"):
+        is_form = headers.get("content-type", "").startswith("multipart/form-data")
+        length = headers.get("content-length")
+        if int(length or 0) > MAX_BODY:
+            return HttpResponse(status_code=413)
+        if is_form and length is None:  # its parser would read without end
+            return HttpResponse(status_code=411)
+        if is_form:
             async with http.form() as form:
                 for name, value in form.items():
                     row[name] = value.encode() if isinstance(value, str) else await value.read()
         else:
-            row["body"] = await http.body()
+            body = bytearray()
+            async for part in http.stream():
+                body += part
+                if len(body) > MAX_BODY:
+                    return HttpResponse(status_code=413)
+            row["body"] = bytes(body)
         response = await self.answer(request_from_row(row, headers))
         more = dict(response.headers)
         return HttpResponse(response.body, response.status, more, response.content_type)

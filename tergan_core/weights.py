@@ -20,12 +20,15 @@ SHIPPED = "tergan-m"
 
 _CATALOGUE_FOLDER = Path(__file__).parent / "shipped"
 _Part = TypeVar("_Part", bound=ExpressionCodes)
-_CONFIG, _WEIGHTS, _CARD, _METRICS = "config.json", "model.safetensors", "README.md", "metrics.json"
+DESCRIPTION = "config.json"
+"""The file that says what a model folder holds."""
+
+_WEIGHTS, _CARD, _METRICS = "model.safetensors", "README.md", "metrics.json"
 
 
 def catalogue() -> list[str]:
     """Names of the models that come with the package."""
-    return sorted(folder.parent.name for folder in _CATALOGUE_FOLDER.glob(f"*/{_CONFIG}"))
+    return sorted(folder.parent.name for folder in _CATALOGUE_FOLDER.glob(f"*/{DESCRIPTION}"))
 
 
 def save(
@@ -79,11 +82,11 @@ def locate(source: str | Path = SHIPPED) -> Path:
     if isinstance(source, str) and source in catalogue():
         return _CATALOGUE_FOLDER / source
     folder = Path(source)
-    for path in (folder, folder / _CONFIG, folder / _WEIGHTS):
+    for path in (folder, folder / DESCRIPTION, folder / _WEIGHTS):
         if not path.exists():
             shipped = ", ".join(catalogue()) or "none shipped"
             raise WeightsNotFoundError(
-                f"no model at {text!r}: {path.name!r} is missing. Pass a folder with {_CONFIG} and {_WEIGHTS}, "
+                f"no model at {text!r}: {path.name!r} is missing. Pass a folder with {DESCRIPTION} and {_WEIGHTS}, "
                 f"'hf:owner/name', or one of: {shipped}."
             )
         if not os.access(path, os.R_OK):
@@ -96,9 +99,9 @@ def describe(source: str | Path = SHIPPED) -> dict[str, Any]:
 
     Raises:
         WeightsNotFoundError: there is no such model.
-        WeightsCorruptError: its description cannot be read, or is of a newer format.
+        WeightsCorruptError: its description cannot be read, is of a newer format, or names files of other folders.
     """
-    path = locate(source) / _CONFIG
+    path = locate(source) / DESCRIPTION
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
     except PermissionError as error:
@@ -117,17 +120,21 @@ def describe(source: str | Path = SHIPPED) -> dict[str, Any]:
             f"{str(path)!r} has format {description['format_version']}; this tergan-core reads {FORMAT_VERSION}. "
             "Upgrade with: pip install -U tergan-core"
         )
+    engine_files = description.get("engine", {}).get("sha256", {})
+    outside = [name for name in engine_files if Path(name).name != name or name == ".."]
+    if outside:
+        raise WeightsCorruptError(f"{str(path)!r} names {outside[0]!r}, which is not a file of this folder.")
     return description
 
 
 def write_description(folder: Path, description: dict[str, Any]) -> None:
     """Writes what `describe` reads."""
-    (folder / _CONFIG).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
 
 def files(folder: Path) -> list[Path]:
     """The files that belong to the model of a folder, those of its engine included."""
-    names = [_CONFIG, _WEIGHTS, _CARD, _METRICS, *describe(folder).get("engine", {}).get("sha256", {})]
+    names = [DESCRIPTION, _WEIGHTS, _CARD, _METRICS, *describe(folder).get("engine", {}).get("sha256", {})]
     return [folder / name for name in names if (folder / name).exists()]
 
 
@@ -157,7 +164,7 @@ def _load(part: type[_Part], source: str | Path) -> _Part:
     try:
         if sha256(path) != description["sha256"]:
             raise WeightsCorruptError(
-                f"{str(path)!r} does not have the sha256 that {_CONFIG} names. Fetch the model again."
+                f"{str(path)!r} does not have the sha256 that {DESCRIPTION} names. Fetch the model again."
             )
         model = part(ModelConfig.from_dict(description["model"]))
         tensors = load_file(path)
@@ -165,7 +172,7 @@ def _load(part: type[_Part], source: str | Path) -> _Part:
             tensors = {name: tensor for name, tensor in tensors.items() if name in model.state_dict()}
         model.load_state_dict(tensors, strict=True)
     except ConfigError as error:
-        raise WeightsCorruptError(f"{str(folder / _CONFIG)!r} does not describe a model: {error}") from error
+        raise WeightsCorruptError(f"{str(folder / DESCRIPTION)!r} does not describe a model: {error}") from error
     except PermissionError as error:
         raise WeightsNotFoundError(
             f"no permission to read {str(path)!r}. Change its mode, or run as its owner."
@@ -188,6 +195,6 @@ def _download(repository: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(repository, allow_patterns=[_CONFIG, _WEIGHTS, _CARD, _METRICS]))
+        return Path(snapshot_download(repository, allow_patterns=[DESCRIPTION, _WEIGHTS, _CARD, _METRICS]))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise WeightsNotFoundError(f"cannot get 'hf:{repository}' from the Hugging Face Hub: {error}") from error

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -210,18 +211,33 @@ class TrainConfig:
             "checkpoint_every",
             "threads",
             "loaders",
+            "warmup_steps",
         ):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"--{name.replace('_', '-')} is {getattr(self, name)}; accepted: a positive number")
         for name in ("reconstruction_share", "true_units_share", "textures_share", "refine_from", "ema_decay"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"--{name.replace('_', '-')} is {getattr(self, name)}; accepted: 0 to 1")
+        if self.weights.paired_swap and self.reconstructions == self.batch_size:
+            raise ConfigError(
+                f"--batch-size {self.batch_size} and --reconstruction-share {self.reconstruction_share} leave no image "
+                "for paired_swap; accepted: larger batches, a smaller share, or --weights.paired-swap 0"
+            )
+        if self.recorded.data is None and self.model.expressions != EXPRESSIONS:
+            raise ConfigError(
+                f"--model.expressions is {self.model.expressions}; accepted for the procedural people: {EXPRESSIONS}"
+            )
         needs_truth = self.model.units or self.weights.unit_regression or self.weights.paired_swap
         if self.recorded.data is not None and needs_truth:
             raise ConfigError(
                 "--data has no face units and no true transfers; --model.units must be empty, and "
                 "--weights.unit-regression and --weights.paired-swap 0. --preset recorded is such a configuration."
             )
+
+    @property
+    def reconstructions(self) -> int:
+        """Items of each batch that are asked for their own expression."""
+        return math.ceil(self.reconstruction_share * self.batch_size)
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as plain values."""

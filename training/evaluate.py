@@ -17,13 +17,13 @@ import torch
 import tyro
 
 from tergan_core import weights
-from tergan_core.errors import TerganError
+from tergan_core.errors import ConfigError, TerganError
 from training import grid
 from training.data import Pairs
 from training.evaluation import edit, leakage, photographs, recognition, transfer
 from training.evaluation.readers import Readers
 from training.evaluation.report import plot, table
-from training.faces import FaceSet, write_pairs
+from training.faces import EXPRESSIONS, FaceSet, write_pairs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +72,8 @@ class EvaluateConfig:
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """All figures, as plain values; writes them and a grid to `config.out`."""
     model = weights.load(config.model)
+    if model.config.expressions != EXPRESSIONS:
+        raise ConfigError(f"--model knows {model.config.expressions}; the rendered people show {EXPRESSIONS}")
     size_px = model.config.image_size
     folder = Path(config.cache) / f"test-{config.people}x{config.scenes}-{size_px}px-seed{config.seed}"
     write_pairs(

@@ -50,12 +50,14 @@ class ShipConfig:
 def ship(config: ShipConfig) -> Path:
     """Writes the model folder and returns its path."""
     model = weights.load(config.run / "checkpoint" / "model")
-    target = weights.save(model, config.folder / config.name, version=config.version)
-    result = evaluate(dataclasses.replace(config.evaluation, model=str(target)))
+    target, work = config.folder / config.name, Path(config.evaluation.out) / config.name
+    weights.save(model, work, version=config.version)
+    result = evaluate(dataclasses.replace(config.evaluation, model=str(work)))
     record = json.loads((config.run / "config.json").read_text(encoding="utf-8"))
     rows = [json.loads(line) for line in (config.run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     parameters = sum(parameter.numel() for parameter in model.parameters())
     card = _card(config, record["config"], [row for row in rows if "images_per_s" in row], parameters, table(result))
+    target.mkdir(parents=True, exist_ok=True)
     shutil.copy(Path(config.evaluation.out) / "extremes.jpg", target)
     shutil.copy(config.run / "metrics.jsonl", target)
     (target / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

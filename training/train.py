@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -153,8 +154,8 @@ def fit(config: TrainConfig, *, progress: bool = True, until: int | None = None)
 
 
 def _fit(config: TrainConfig, stop: list[int], progress: bool, until: int | None) -> Path:
-    rank, world = _join_processes()
     device = _device(config)
+    rank, world = _join_processes(device)
     torch.set_num_threads(config.threads)
     run = Path(config.run)
     run.mkdir(parents=True, exist_ok=True)
@@ -196,7 +197,8 @@ def _fit(config: TrainConfig, stop: list[int], progress: bool, until: int | None
 
     upcoming = order(state.step)
     bar = tqdm(total=steps, initial=state.step, disable=not progress or rank > 0, unit="step", mininterval=5)
-    while state.step < end and not _anyone(stop, world):
+    stopped = False
+    while state.step < end and not (stopped := _anyone(stop, world)):
         began = time.perf_counter()
         batch = Batch.join([item.result() for item in upcoming]).to(device)
         waited_s += time.perf_counter() - began
@@ -233,8 +235,9 @@ def _fit(config: TrainConfig, stop: list[int], progress: bool, until: int | None
             for parameter in critic_parameters:
                 parameter.requires_grad_(True)
             penalize = state.step % R1_EVERY == 0
+            fake = output.detach().float()
             verdicts = critic_terms(
-                networks, batch, output.detach(), config.weights, penalize=penalize, kind=config.adversarial_kind
+                networks, batch, fake, config.weights, penalize=penalize, kind=config.adversarial_kind
             )
             state.critic_optimizer.zero_grad(set_to_none=True)
             torch.stack([*verdicts.values()]).sum().backward()
@@ -274,7 +277,7 @@ def _fit(config: TrainConfig, stop: list[int], progress: bool, until: int | None
             since = time.perf_counter()
     bar.close()
     loader.shutdown(cancel_futures=True)
-    if rank == 0 and stop:
+    if rank == 0 and stopped:
         _save(state, train, run)
         print(f"stopped at step {state.step} of {steps}; the same command goes on from there", file=sys.stderr)
     if world > 1:
@@ -319,7 +322,7 @@ def load_item(config: TrainConfig, pairs: Pairs | RecordedPairs, step: int, numb
     """One item of a step's `batch_size` times `world`; it depends on nothing but its number."""
     rng = np.random.default_rng((config.seed, step, number))
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-    reconstructs = number < round(config.reconstruction_share * config.batch_size) * world
+    reconstructs = number < config.reconstructions * world
     return AUGMENT(pairs.draw(rng, 1, reconstructions=int(reconstructs)), generator, config.textures_share)
 
 
@@ -387,13 +390,13 @@ def _cache(config: TrainConfig, split: str) -> Path:
     return Path(faces.cache) / f"{name}-{size_px}px-seed{faces.seed}"
 
 
-def _join_processes() -> tuple[int, int]:
+def _join_processes(device: torch.device) -> tuple[int, int]:
     """Rank and number of processes; torchrun says so in the environment."""
     if "RANK" not in os.environ:
         return 0, 1
-    backend = "nccl" if torch.cuda.is_available() else "gloo"
-    distributed.init_process_group(backend)
-    if backend == "nccl":
+    # The others wait for as long as the first one renders.
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=12))
+    if device.type == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     return distributed.get_rank(), distributed.get_world_size()
 

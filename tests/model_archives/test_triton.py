@@ -15,7 +15,7 @@ import tritonclient.utils
 from model_archives.server import free_ports
 from tergan_core import packing
 from tergan_core.client import Client
-from tergan_core.errors import InvalidImageError, UnknownExpressionError, UnknownUnitError
+from tergan_core.errors import ConfigError, InvalidImageError, UnknownExpressionError, UnknownUnitError
 from tergan_core.open_inference import MAX_ITEMS
 from tergan_core.pipeline import FaceEditor
 from tergan_core.serving import FIELDS, OUTPUTS
@@ -116,3 +116,11 @@ def test_several_pictures_as_pixels_are_one_request_and_a_broken_file_is_named(t
     with pytest.raises(tritonclient.utils.InferenceServerException, match=rf"\[{InvalidImageError.code}\]"):
         client.infer("recognize", [broken])
     client.close()
+
+
+def test_a_folder_that_is_no_model_of_ours_is_left_alone(tiny_folder, tmp_path):
+    (tmp_path / "edit").mkdir()
+    (tmp_path / "edit" / "work.py").write_text("mine")
+    with pytest.raises(ConfigError, match="no model of Triton's"):
+        packing.triton_repository(tiny_folder, tmp_path)
+    assert [path.name for path in tmp_path.rglob("*")] == ["edit", "work.py"]

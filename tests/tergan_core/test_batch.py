@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from tergan_core import batch
-from tergan_core.errors import ConfigError, InvalidRequestError
+from tergan_core.errors import ConfigError, InvalidRequestError, WeightsNotFoundError
 from tergan_core.pipeline import FaceEditor
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
@@ -123,8 +123,28 @@ def test_a_folder_of_another_command_is_left_alone(photos, tiny_folder, tmp_path
 @needs_ray
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"task": "edit"}, "--expression NAME"), ({"expression": "fear"}, "recognize none"), ({}, "no pictures")],
+    [
+        ({"task": "edit"}, "--expression NAME"),
+        ({"expression": "fear"}, "recognize none"),
+        ({}, "no pictures"),
+        ({"task": "transfer", "expression": "nobody.png"}, "'nobody.png'; accepted for a transfer: a picture file"),
+        ({"workers": 0}, "--workers is 0"),
+        ({"part": 0}, "--part 0"),
+    ],
 )
 def test_a_command_that_cannot_work_says_why(options, message, tiny_folder, tmp_path):
     with pytest.raises(InvalidRequestError, match=message):
         batch.run(config(tmp_path, tmp_path / "out", tiny_folder, **options))
+
+
+@needs_ray
+def test_a_wrong_model_is_refused_before_the_folder_is_claimed(photos, tmp_path):
+    with pytest.raises(WeightsNotFoundError):
+        batch.run(config(photos, tmp_path / "out", "nothing"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_results_among_the_photos_are_no_photos(photos, tiny_folder):
+    settings = config(photos, photos / "out", tiny_folder)
+    assert batch._ours(settings, photos / "out" / "pictures" / "00.png.png")
+    assert not batch._ours(settings, photos / "00.png")

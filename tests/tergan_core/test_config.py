@@ -22,6 +22,8 @@ def test_a_configuration_survives_json():
         ({"decoder": "unet"}, "'warp', 'skip' or 'vector'"),
         ({"decoder_widths": (20,)}, "multiples of 8"),
         ({"max_intensity": 0.5}, "at least 1"),
+        ({"identity_backbone_options": {"pretrained_cfg": {"file": "x"}}}, "'pretrained_cfg'; accepted: what shapes"),
+        ({"expression_backbone_options": {"checkpoint_path": "x"}}, "'checkpoint_path'; accepted: what shapes"),
     ],
 )
 def test_a_bad_value_is_named_with_what_is_accepted(change, message):

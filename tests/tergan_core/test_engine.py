@@ -13,7 +13,7 @@ import torch
 
 from tergan_core import TERGAN, FaceEditor, packing, weights
 from tergan_core.engine import ENGINES, TOLERANCE, CompiledEngine, export, load_engine, quickest
-from tergan_core.errors import ConfigError, EngineError, MissingExtraError, WeightsCorruptError
+from tergan_core.errors import ConfigError, EngineError, MissingExtraError, WeightsCorruptError, WeightsNotFoundError
 
 NEEDS = {"onnx": ("onnxscript", "onnxruntime"), "openvino": ("onnxscript", "openvino")}
 
@@ -174,3 +174,26 @@ def test_a_worker_with_compiled_functions_starts_without_timm(onnx_folder):
         "sys.exit('timm' in sys.modules or 'torchvision' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_export_that_fails_leaves_no_model_folder(tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("tergan_core.engine._difference", lambda *_: 1.0)
+    monkeypatch.setattr("tergan_core.engine._build", lambda *_: [])
+    monkeypatch.setattr("tergan_core.engine._open", lambda *_: None)
+    with pytest.raises(EngineError, match="differ from eager's"):
+        export(tiny_folder, "onnx", tmp_path / "failed")
+    with pytest.raises(WeightsNotFoundError):
+        weights.describe(tmp_path / "failed")
+
+
+def test_native_code_that_does_not_say_what_it_was_built_for_is_not_run(onnx_folder, tmp_path):
+    folder = changed(onnx_folder, tmp_path / "unsaid", name="aoti", built_for={})
+    with pytest.raises(EngineError, match="built for another machine"):
+        FaceEditor.load(folder, device="cpu", engine="aoti")
+
+
+@pytest.mark.parametrize("name", ["../draw.onnx", "/etc/hostname", ".."])
+def test_a_model_folder_names_no_file_of_another(onnx_folder, tmp_path, name):
+    folder = changed(onnx_folder, tmp_path / "reaching", sha256={name: "0" * 64})
+    with pytest.raises(WeightsCorruptError, match="not a file of this folder"):
+        packing.pack("edit", folder, tmp_path)

@@ -301,3 +301,13 @@ def test_a_jpeg_that_is_decoded_smaller_is_turned_as_its_orientation_says():
     exif[0x0112] = 6  # a quarter turn to the right: what was left is above
     face = images.face_tensor(file_bytes(left_dark, "JPEG", exif=exif), 32)
     assert face[:, :12].max() < 0.1 and face[:, 20:].min() > 0.9
+
+
+def test_an_animation_that_is_cut_short_is_named():
+    pictures = [np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8) for seed in range(3)]
+    file = io.BytesIO()
+    first, *others = map(PIL.Image.fromarray, pictures)
+    first.save(file, "gif", save_all=True, append_images=others)
+    assert len(images.frames(file.getvalue())[0]) == 3
+    with pytest.raises(InvalidImageError, match="truncated or damaged at frame"):
+        images.frames(file.getvalue()[:-2000])

@@ -332,3 +332,12 @@ def test_the_gpu_draws_what_the_cpu_draws(tiny_folder, face_images):
     assert all(np.abs(one.image.astype(int) - other.image).max() <= 3 for one, other in drawn)
     code = cpu.encode_identity(face_images[0])
     assert gpu.edit(code, "fear").image.shape == (64, 64, 3)
+
+
+def test_codes_of_other_floats_are_the_networks(tiny_editor, face_image):
+    code, person = tiny_editor.encode_expression(face_image), tiny_editor.encode_identity(face_image)
+    results = tiny_editor.recognize([code, code.double(), code.half()], errors="return")
+    assert results[0] == results[1] and results[2].label == results[0].label
+    as_double = person._replace(embedding=person.embedding.double(), maps=[part.double() for part in person.maps])
+    drawn = [tiny_editor.transfer(identity=one, expression=code).image for one in (person, as_double)]
+    assert np.array_equal(*drawn)

@@ -168,6 +168,7 @@ BAD = [
     ("edit", {**GOOD["edit"], "expression": b"hapiness"}, (422, "unknown_expression", "expression")),
     ("edit", {**GOOD["edit"], "expression": b"\xff"}, (400, "invalid_request", "expression")),
     ("edit", {**GOOD["edit"], "expression": b"x" * 10_000}, (400, "invalid_request", "expression")),
+    ("edit", {"image": png(), "units": b'{"jawOpen": 9}'}, (422, "invalid_intensity", "units")),
     *(
         ("edit", {**GOOD["edit"], "intensity": value}, (422, "invalid_intensity", "intensity"))
         for value in (b"-0.1", b"9", b"nan", b"inf", b"much", b"", b"\xff")
@@ -290,6 +291,9 @@ def test_messages_name_the_field_and_not_the_place_in_the_batch(services):
     wrong = {**GOOD["edit"], "expression": b"hapiness"}
     message = json.loads(services["edit"].handle([Request(GOOD["edit"]), Request(wrong)])[1].body)["message"]
     assert message.startswith("expression is 'hapiness'") and "happiness" in message
+    wrong = {"image": png(), "units": b'{"jawOpen": 9}'}
+    message = json.loads(services["edit"].handle([Request(wrong)])[0].body)["message"]
+    assert message.startswith("units['jawOpen'] is 9; accepted")
 
 
 def test_media_types_are_weighed_as_http_says():

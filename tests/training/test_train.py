@@ -291,3 +291,21 @@ def test_two_processes_train_as_one_with_the_same_global_batch(smoke, tmp_path):
             del one[timing], two[timing]
         assert one == pytest.approx(two, rel=1e-3)
     assert "adversarial" in rows[1][-1] and "critic/r1" in rows[1][-1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"warmup_steps": 0}, "--warmup-steps is 0"),
+        ({"reconstruction_share": 0.95, "batch_size": 8}, "leave no image for paired_swap"),
+        ({"model": {"expressions": ("neutral", "happiness", "anger")}}, "accepted for the procedural people"),
+    ],
+)
+def test_a_configuration_that_cannot_work_is_refused(smoke, change, message):
+    with pytest.raises(ConfigError, match=message):
+        merge(smoke, change)
+
+
+def test_small_batches_reconstruct_too(smoke):
+    assert smoke.reconstruction_share * smoke.batch_size < 1
+    assert smoke.reconstructions == 1

@@ -23,11 +23,11 @@ from tqdm import tqdm
 
 from tergan_core.align import Alignment
 from tergan_core.detect import MediaPipeDetector
-from tergan_core.errors import NoFaceError, TerganError
+from tergan_core.errors import ImageTooLargeError, InvalidImageError, NoFaceError, TerganError
 from tergan_core.images import to_array, to_pixels
 from tergan_core.photo import choose_faces
 from training.data.reader import PICTURES
-from training.faces.resumable import claim, run_tasks
+from training.faces.resumable import PLAN, claim, run_tasks
 
 REPORT = "report.jsonl"
 _LOSSLESS = {".png": {}, ".bmp": {}, ".tif": {"compression": "tiff_lzw"}, ".tiff": {"compression": "tiff_lzw"},
@@ -80,7 +80,7 @@ def prepare(config: PrepareConfig, *, progress: bool = True) -> dict[str, int]:
         raise ValueError(f"{str(config.source)!r} has no pictures; accepted: {', '.join(sorted(PICTURES))}")
     settings = {key: value for key, value in dataclasses.asdict(config).items() if key not in ("out", "workers")}
     claim(out, settings | {"source": str(source)}, "prepared data set")
-    for path in set(files) - set(pictures):
+    for path in set(files) - set(pictures) - {Path(REPORT), Path(PLAN)}:
         (out / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / path, out / path)
     done = _rows(out)
@@ -124,7 +124,7 @@ def _prepare_one(source: Path, out: Path, config: PrepareConfig, path: Path) -> 
         crop = Alignment.of(face.landmarks).crop(photo, config.size_px)
     except NoFaceError as error:
         return row | {"status": "no_face", "reason": str(error)}
-    except TerganError as error:
+    except (InvalidImageError, ImageTooLargeError) as error:
         return row | {"status": "unreadable", "reason": str(error)}
     _save(to_array(crop), out / path)
     places = {"box": [round(v, 1) for v in face.box], "landmarks": face.landmarks.round(1).tolist()}

@@ -11,14 +11,14 @@ from typing import Literal
 
 from tergan_core.errors import close_names
 from training.data.layouts import LAYOUTS, OWN_CSV, OWN_FOLDER
-from training.data.records import EXPRESSIONS, DataLayoutError, Frames, Record, take_frames
+from training.data.records import EXPRESSIONS, OWNERS_WORDS, DataLayoutError, Frames, Record, take_frames
 from training.data.tree import Fields, Layout, Level, entries
 
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif"}
 VIDEOS = {".avi", ".mp4", ".mov", ".mkv"}
 SEARCH_DEPTH = 3
 """How many folders below the given one the top of a tree is looked for."""
-_TEXT_COLUMNS = ("identity", "sequence", "illumination", "camera", "view", "split")
+_TEXT_COLUMNS = ("identity", "sequence", "split")
 
 
 @dataclass(frozen=True)
@@ -224,6 +224,7 @@ def _rows(file: Path, left_out: Counter[str]) -> Iterator[Record]:
                     intensity=float(given["intensity"]) if "intensity" in given else None,
                     frame=int(given["frame"]) if "frame" in given else None,
                     **{name: given[name] for name in _TEXT_COLUMNS if name in given},
+                    **{name: given[name].lower() for name in OWNERS_WORDS if name in given},
                 )
             except ValueError as error:
                 raise DataLayoutError(f"{str(file)!r}, line {table.line_num}: {error}") from error

@@ -30,6 +30,10 @@ class DataLayoutError(TerganError, ValueError):
     code = "data_layout"
 
 
+OWNERS_WORDS = ("illumination", "camera", "view")
+"""Fields of `Record` that hold a word of the owner's, in lower case."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Record:
     """One picture.
@@ -109,14 +113,15 @@ def only(records: Iterable[Record], **wanted: Sequence[str]) -> list[Record]:
     for name, values in wanted.items():
         if name not in Record.__dataclass_fields__:
             raise DataLayoutError(f"records have no field {name!r}; accepted: {', '.join(Record.__dataclass_fields__)}")
-        present = Counter(getattr(record, name) for record in records)
-        absent = [value for value in values if value not in present]
+        texts = [str(value) for value in values]
+        present = Counter(str(getattr(record, name)) for record in records)
+        absent = [text for text in texts if text not in present]
         if absent:
             raise DataLayoutError(
                 f"no record has {name} {absent[0]!r}; there is: "
-                + ", ".join(f"{value} ({count})" for value, count in sorted(present.items(), key=str))
+                + ", ".join(f"{text} ({count})" for text, count in sorted(present.items()))
             )
-        records = [record for record in records if getattr(record, name) in values]
+        records = [record for record in records if str(getattr(record, name)) in texts]
     return records
 
 
@@ -131,7 +136,8 @@ def parse_wanted(pairs: Sequence[str]) -> dict[str, list[str]]:
         name, equals, values = pair.partition("=")
         if not equals or not values:
             raise DataLayoutError(f"--only got {pair!r}; accepted: field=value or field=value,value")
-        wanted[name] = [value.lower() if name != "identity" else value for value in values.split(",")]
+        in_lower_case = name in ("expression", *OWNERS_WORDS)
+        wanted[name] = (values.lower() if in_lower_case else values).split(",")
     return wanted
 
 

@@ -43,8 +43,10 @@ def measure(
     accuracy, ceiling = {}, {}
     ways: dict[str, list[np.ndarray]] = {"own": [], "landmarker": [], "landmarker_on_truth": []}
     for index, name in enumerate(tqdm(model.config.expressions, desc="edit", unit="expression")):
-        to = torch.full((count,), index)
-        seen = reader(model.edit(batch.identity, to))[0].argmax(1)
+        far = np.flatnonzero(batch.identity_label != index)
+        if not len(far):
+            continue
+        seen = reader(model.edit(batch.identity[far], torch.full((len(far),), index)))[0].argmax(1)
         accuracy[name] = round(float((seen == index).float().mean()), 4)
         true = pairs.strongest(index, count)
         if true is not None:
@@ -52,7 +54,6 @@ def measure(
         person = model.encode_identity(batch.identity)
         direction = model.prototypes[index] - person.expression
         series = torch.stack([model.decode(person, person.expression + t * direction) for t in INTENSITIES], dim=1)
-        far = np.flatnonzero(batch.identity_label != index)
         code = model.encode_expression(rearrange(series, "n t c h w -> (n t) c h w"))
         way = rearrange(code, "(n t) d -> n t d", n=count) - person.expression[:, None]
         way = (way * direction[:, None]).sum(2) / (direction**2).sum(1, keepdim=True)

@@ -9,6 +9,9 @@ from typing import Any, TypeVar
 
 Task = TypeVar("Task")
 
+PLAN = "plan.json"
+"""File of what a folder is being filled with."""
+
 
 def claim(path: Path, plan: dict[str, Any], kind: str) -> None:
     """Writes the plan into a new folder, or checks that the folder was begun with the same plan.
@@ -22,7 +25,7 @@ def claim(path: Path, plan: dict[str, Any], kind: str) -> None:
         ValueError: the folder holds something else.
     """
     path.mkdir(parents=True, exist_ok=True)
-    file = path / "plan.json"
+    file = path / PLAN
     if file.exists():
         found = json.loads(file.read_text())
         if found != plan:

@@ -13,6 +13,7 @@ from skimage.data import astronaut
 
 from tergan_core.align import TEMPLATE, align_face
 from tergan_core.detect import MediaPipeDetector
+from tergan_core.errors import MissingLibraryError
 from training.data import prepare
 from training.data.reader import read
 
@@ -102,3 +103,19 @@ def test_other_folders_are_not_written_into(photos, tmp_path, capsys):
     os.mkdir(tmp_path / "empty")
     assert prepare.main([str(tmp_path / "empty"), str(tmp_path / "out")]) == 2
     assert "has no pictures" in capsys.readouterr().err
+
+
+def test_what_is_missing_on_the_machine_ends_the_run_and_marks_no_picture(photos, tmp_path, capsys, monkeypatch):
+    def detect(*_):
+        raise MissingLibraryError("libGL.so.1 is missing")
+
+    monkeypatch.setattr(prepare.MediaPipeDetector, "detect", detect)
+    assert prepare.main([str(photos), str(tmp_path / "out"), "--workers", "1"]) == 2
+    assert "libGL" in capsys.readouterr().err
+    assert (tmp_path / "out" / "report.jsonl").read_text() == ""
+
+
+def test_a_prepared_set_can_be_prepared_again(photos, tmp_path):
+    assert prepare.main([str(photos), str(tmp_path / "first"), "--workers", "1"]) == 1
+    assert prepare.main([str(tmp_path / "first"), str(tmp_path / "again"), "--workers", "1", "--size-px", "64"]) <= 1
+    assert [path for path in (tmp_path / "again").rglob("*.jpg")]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from training.data import EXPRESSIONS, LAYOUTS, DataLayoutError, detect, read
+from training.data import EXPRESSIONS, LAYOUTS, DataLayoutError, detect, only, parse_wanted, read
 
 spec = importlib.util.spec_from_file_location("trees", Path(__file__).with_name("trees.py"))
 trees = importlib.util.module_from_spec(spec)
@@ -212,6 +212,9 @@ def test_a_csv_file_names_pictures_people_and_expressions(tmp_path):
         ("a.png", "ada", "fear", 0.5), ("b.png", None, "happiness", None),
     ]  # fmt: skip
     assert data.left_out == {"row without path or expression": 1}
+    table = trees.words(tmp_path / "cameras.csv", "path,expression,identity,camera\na.png,fear,Ada,Front\n")
+    (record,) = only(read(table).records, **parse_wanted(["camera=Front", "identity=Ada"]))
+    assert (record.identity, record.camera) == ("Ada", "front")
     with pytest.raises(DataLayoutError, match="no column 'expression'; its columns are: path, emotion"):
         read(trees.words(tmp_path / "other.csv", "path,emotion\na.png,fear\n"))
     with pytest.raises(DataLayoutError, match=r"other.csv', line 2: could not convert string to float: 'much'"):

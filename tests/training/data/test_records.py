@@ -90,6 +90,8 @@ def test_records_are_chosen_by_their_fields():
         only(records, illumination=["weak"])
     with pytest.raises(DataLayoutError, match="no field 'lamp'"):
         only(records, lamp=["on"])
+    numbered = [Record(path=Path("a"), expression="fear", frame=3), Record(path=Path("b"), expression="fear", frame=30)]
+    assert only(numbered, frame=["3"]) == only(numbered, frame=[3]) == numbered[:1]
 
 
 def test_records_without_identity_are_for_recognition_alone():
