@@ -15,6 +15,7 @@ from torch import Tensor
 from .align import Alignment
 from .decoder import warp
 from .detect import DetectedFace, FaceDetector, MediaPipeDetector
+from .engine import EngineName
 from .errors import InvalidRequestError, NoFaceError, TerganError
 from .images import ImageInput, face_tensor, to_pixels, to_tensor
 from .pipeline import FaceEditor
@@ -50,10 +51,11 @@ class PhotoEditor:
         weights: str | Path = SHIPPED,
         *,
         device: str | torch.device | None = None,
+        engine: EngineName | None = None,
         detector: FaceDetector | None = None,
     ) -> "PhotoEditor":
         """The editor of a model; arguments and errors as `FaceEditor.load`."""
-        return cls(FaceEditor.load(weights, device=device), detector)
+        return cls(FaceEditor.load(weights, device=device, engine=engine), detector)
 
     @property
     def detector(self) -> FaceDetector:
