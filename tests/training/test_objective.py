@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 
 import numpy as np
@@ -33,7 +34,7 @@ def terms_of(networks, batch, weights, refine=True):
 
 
 def test_every_weight_has_its_term_and_a_zero_weight_none(networks, batch):
-    every = TermWeights(critic_identity=0.1, feature_matching=1.0)
+    every = TermWeights(critic_identity=0.1, critic_expression=0.1, feature_matching=1.0)
     generator = terms_of(networks, batch, every)
     critic = critic_terms(networks, batch, batch.identity, every, penalize=True)
     assert generator.keys() | critic.keys() == set(vars(every))
@@ -70,6 +71,35 @@ def test_each_term_on_the_output_trains_the_decoder(networks, batch, term):
     networks.model.zero_grad()
     terms_of(networks, batch, dataclasses.replace(TermWeights(), **{term: 1.0}))[term].backward()
     assert networks.model.decoder.to_pixels.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("term", ["adversarial", "feature_matching", "critic_expression"])
+@pytest.mark.parametrize("steepness", [1.0, 1000.0])
+def test_what_the_critic_says_counts_as_much_as_the_true_image_however_steep_it_is(networks, batch, term, steepness):
+    weights = TermWeights(**dict.fromkeys(vars(TermWeights()), 0.0) | {"paired_swap": 1.0, term: 1.0})
+    critic = copy.deepcopy(networks.critic)
+    with torch.no_grad():
+        critic.realness.weight.mul_(steepness)
+        critic.trunk[0].weight.mul_(steepness)
+    chosen = torch.zeros(len(batch.identity), dtype=torch.bool)
+    steep = dataclasses.replace(networks, critic=critic)
+    terms, output = generator_terms(steep, batch, weights, refine=True, true_units=chosen)
+    ours, reference = (
+        torch.autograd.grad(terms[name], output, retain_graph=True)[0].flatten(1).norm(dim=1)
+        for name in (term, "paired_swap")
+    )
+    assert torch.allclose(ours, reference, rtol=1e-3) and reference[2:].min() > 0
+    assert ours[:2].max() == 0  # reconstructions have no true transfer
+
+
+def test_the_critic_learns_no_more_than_it_teaches(networks, batch):
+    terms = critic_terms(networks, batch, batch.identity, TermWeights(), penalize=False)
+    assert terms.keys() == {"adversarial"}
+    once, twice = (
+        critic_terms(networks, batch, batch.identity, TermWeights(critic_identity=weight), penalize=False)
+        for weight in (0.1, 0.2)
+    )
+    assert torch.allclose(2 * once["critic_identity"], twice["critic_identity"])
 
 
 def test_the_critic_learns_from_its_penalty(networks, batch):
