@@ -114,7 +114,7 @@ def generator_terms(
             terms["critic_identity"] = losses.identity_classification(verdict.identity, batch.person)
         if "paired_swap" in active:
             for name in CRITICAL & active:
-                terms[name] = _balanced(terms[name], terms["paired_swap"], output)
+                terms[name] = _balanced(terms[name], weights.paired_swap * terms["paired_swap"], output)
     return terms, output
 
 
@@ -169,7 +169,7 @@ def _balanced(term: Tensor, reference: Tensor, output: Tensor) -> Tensor:
     """The term with its gradient at each output image made as long as the reference's.
 
     The steepness of a critic grows by orders of magnitude while it learns; so a weight of 1 always means as much as the
-    reference's. Esser et al. 2021 (VQGAN, 2012.09841, eq. 7) do that for the last layer; for each image it is the same
+    reference. Esser et al. 2021 (VQGAN, 2012.09841, eq. 7) do that for the last layer; for each image it is the same
     in any number of processes, and images that the reference leaves alone stay alone.
     """
     gradient, wanted = (torch.autograd.grad(one, output, retain_graph=True)[0] for one in (term, reference))
