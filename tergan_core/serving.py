@@ -398,13 +398,14 @@ def error_response(error: Exception) -> Response:
         body = {"code": error_code(error), "message": "the server failed on this request", "field": None}
         return _json_response(500, {**body, "hint": "This is our fault; the server's log says more."})
     status, field, hint = ERRORS.get(error.code, (422, None, "See the message."))
-    # The editor names the argument and the place in the batch; the client knows its own field.
-    argument = re.match(r"(\w+)\[\d+\]", str(error))
+    message = str(error)
+    # The editor names its argument and the place in the batch; the client knows its own field.
+    argument = re.match(r"(\w+)\[\d+\]", message)
     if argument and any(argument[1] in fields for fields in FIELDS.values()):
         field = argument[1]
     field = getattr(error, "field", field)
-    message = str(error)[argument.end() if argument else 0 :]
-    message = (field or "the request") + message if argument else message
+    if argument:
+        message = (field or "the request") + message[argument.end() :]
     return _json_response(status, {"code": error.code, "message": message, "field": field, "hint": hint})
 
 
