@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engine": BELOW_MODEL | {"model", "weights"},
     "pipeline": BELOW_MODEL | {"model", "weights", "engine"},
     "detect": {"errors"},
-    "photo": BELOW_MODEL | {"model", "weights", "pipeline", "detect"},
+    "photo": BELOW_MODEL | {"model", "weights", "engine", "pipeline", "detect"},
     "packing": {"errors", "config", "weights", "open_inference", "serving"},
     "open_inference": {"errors"},
     "serving": BELOW_MODEL | {"model", "weights", "pipeline", "open_inference"},

@@ -1,15 +1,33 @@
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 
 from training import train
-from training.data import EXPRESSIONS, LAYOUTS, inspect
+from training.data import EXPRESSIONS, LAYOUTS, inspect, read
 from training.faces import export
 
 PAGE = (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
-COMMANDS = {"training.faces.export": export.main, "training.data.inspect": inspect.main, "training.train": train.main}
+
+
+def as_prepared(arguments: list[str]) -> int:
+    """The folder that `prepare`, which has tests of its own, would make of photos of the rendered people."""
+    assert arguments == ["photos", "faces"]
+    for number, record in enumerate(read("rendered", "oulu-casia").records):
+        folder = Path("faces") / str(record.identity) / record.expression
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(record.path, folder / f"{number}{record.path.suffix}")
+    return 0
+
+
+COMMANDS = {
+    "training.faces.export": export.main,
+    "training.data.inspect": inspect.main,
+    "training.data.prepare": as_prepared,
+    "training.train": train.main,
+}
 FRAMES = {
     ("still", "peak"): "all", ("last", "peak"): "last 3", ("last", "neutral+peak"): "first, last 3",
     ("middle", "peak"): "middle 3", ("throughout", "peak"): "3 of all",
@@ -42,11 +60,11 @@ def test_the_commands_and_the_snippet_run_in_order(tmp_path, monkeypatch, capsys
     sources: list = []
     monkeypatch.setattr(train, "fit", lambda config: sources.extend(train.load_data(config)))
     lines = [line for line in PAGE.splitlines() if line.startswith("python -m ")]
-    assert len(lines) == 4
+    assert len(lines) == 7
     for line in lines:
-        module, *arguments = shlex.split(line)[2:]
+        module, *arguments = shlex.split(line, comments=True)[2:]
         assert COMMANDS[module](arguments) == 0, line
-    assert [len(source.people) for source in sources] == [9, 1]
+    assert [len(source.people) for source in sources] == [9, 1, 9, 1]
     assert (tmp_path / "rendered" / "grid.png").exists()
     (snippet,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     namespace: dict = {}
