@@ -1,5 +1,7 @@
 """Ray Serve answers as TorchServe does: the same client, the local editor as the oracle."""
 
+import contextlib
+import http.client
 import importlib.util
 import os
 import signal
@@ -7,6 +9,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from tergan_core import batch
 from tergan_core.client import Client
 from tergan_core.errors import UnknownExpressionError
 from tergan_core.pipeline import FaceEditor
+from tergan_core.ray_serve import MAX_BODY
 
 pytestmark = [
     pytest.mark.slow,
@@ -53,3 +57,17 @@ def test_the_client_gives_the_local_editors_results_on_ray_serve(url, tiny_folde
         assert np.abs(moved.image.astype(int) - local.image).max() <= 1
         found = client.recognize(face_images)
         assert [one.label for one in found] == [one.label for one in editor.recognize(face_images)]
+
+
+@pytest.mark.parametrize(("kind", "status"), [("image/png", 413), ("multipart/form-data; boundary=x", 411)])
+def test_a_body_without_a_length_is_limited_as_well(url, kind, status):
+    address = urlsplit(url)
+    chunks = (bytes(2**20) for _ in range(MAX_BODY // 2**20 + 2))
+    with contextlib.closing(http.client.HTTPConnection(address.hostname, address.port, timeout=60)) as connection:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it need not wait for the rest
+            connection.request(
+                "POST", "/predictions/recognize", body=chunks, headers={"Content-Type": kind}, encode_chunked=True
+            )
+        response = connection.getresponse()
+        response.read()
+    assert response.status == status
