@@ -82,8 +82,8 @@ def triton_repository(source: str | Path, out: str | Path) -> list[Path]:
     weights.load(source)
     folders = []
     for folder in (Path(out) / task for task in TASKS):
-        if folder.exists() and not (folder / "config.pbtxt").exists():
-            raise ConfigError(f"{str(folder)!r} is no model of Triton's; choose another folder.")
+        if folder.exists() and not (folder / "1" / "model" / weights.DESCRIPTION).exists():
+            raise ConfigError(f"{str(folder)!r} is no model of ours; choose another folder.")
     for task in TASKS:
         folder = Path(out) / task
         partial = folder.with_name(f".{task}.{os.getpid()}")

@@ -137,7 +137,7 @@ class TrainConfig:
 
     adversarial_kind: Adversarial = "relativistic"
     """Kind of the adversarial loss. `relativistic` compares each output with its own true image, which the critic
-    learns in a hundred steps; by the others, which judge each image alone, next to nothing in a thousand."""
+    learns in a hundred steps; by `logistic`, which judges each image alone, far more slowly (docs/ablations.md)."""
 
     relative_swap: bool = False
     """Whether a weak change counts as much as a strong one in the term `paired_swap`."""

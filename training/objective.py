@@ -49,7 +49,7 @@ def generator_terms(
     *,
     refine: bool,
     true_units: Tensor,
-    kind: losses.Adversarial = "logistic",
+    kind: losses.Adversarial = "relativistic",
     relative: bool = False,
 ) -> tuple[dict[str, Tensor], Tensor | None]:
     """The generator's terms by name, and the generated images, if any term needs some.
@@ -113,8 +113,9 @@ def generator_terms(
         if "critic_identity" in active:
             terms["critic_identity"] = losses.identity_classification(verdict.identity, batch.person)
         if "paired_swap" in active:
+            length = weights.paired_swap * _gradient(terms["paired_swap"], output)[1]
             for name in CRITICAL & active:
-                terms[name] = _balanced(terms[name], weights.paired_swap * terms["paired_swap"], output)
+                terms[name] = _balanced(terms[name], length, output)
     return terms, output
 
 
@@ -125,7 +126,7 @@ def critic_terms(
     weights: TermWeights,
     *,
     penalize: bool,
-    kind: losses.Adversarial = "logistic",
+    kind: losses.Adversarial = "relativistic",
 ) -> dict[str, Tensor]:
     """The critic's terms by name, weighed, to be summed; the critic learns to classify from real images alone.
 
@@ -165,18 +166,22 @@ def weigh(terms: dict[str, Tensor], weights: TermWeights) -> Tensor:
     return torch.stack([getattr(weights, name) * term for name, term in terms.items()]).sum()
 
 
-def _balanced(term: Tensor, reference: Tensor, output: Tensor) -> Tensor:
-    """The term with its gradient at each output image made as long as the reference's.
+def _balanced(term: Tensor, length: Tensor, output: Tensor) -> Tensor:
+    """The term with its gradient at each output image made of a given length [b, 1, 1, 1]: that of the paired swap.
 
     The steepness of a critic grows by orders of magnitude while it learns; so a weight of 1 always means as much as the
-    reference. Esser et al. 2021 (VQGAN, 2012.09841, eq. 7) do that for the last layer; for each image it is the same
-    in any number of processes, and images that the reference leaves alone stay alone.
+    paired swap. Esser et al. 2021 (VQGAN, 2012.09841, eq. 7) do that for the last layer; for each image it is the same
+    in any number of processes, and images that the paired swap leaves alone stay alone.
     """
-    gradient, wanted = (torch.autograd.grad(one, output, retain_graph=True)[0] for one in (term, reference))
-    length = reduce(wanted**2, "b c h w -> b 1 1 1", "sum").sqrt()
-    gradient = gradient * length / (reduce(gradient**2, "b c h w -> b 1 1 1", "sum").sqrt() + 1e-12)
-    linear = (output * gradient).sum()
+    gradient, own = _gradient(term, output)
+    linear = (output * (gradient * length / (own + 1e-12))).sum()
     return term.detach() + linear - linear.detach()
+
+
+def _gradient(term: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
+    """A term's gradient at the output images [b, c, h, w], and its length in each of them [b, 1, 1, 1]."""
+    (gradient,) = torch.autograd.grad(term, output, retain_graph=True)
+    return gradient, reduce(gradient**2, "b c h w -> b 1 1 1", "sum").sqrt()
 
 
 def _with_true_units(person: IdentityCode, wanted: Tensor, batch: Batch, chosen: Tensor) -> tuple[IdentityCode, Tensor]:
