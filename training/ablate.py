@@ -207,7 +207,11 @@ def _train(config: AblateConfig, name: str, seed: int) -> Path:
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(first, copy)
         copy.rename(run.run)
-    return train.fit(run, progress=False)
+    folder = train.fit(run, progress=False)
+    last = json.loads((folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    if last["step"] < math.ceil(run.images / run.batch_size):
+        raise InterruptedError(f"{name!r}, seed {seed}, was stopped; the same command goes on from there")
+    return folder
 
 
 def _row(config: AblateConfig, name: str, seed: int) -> dict[str, Any]:

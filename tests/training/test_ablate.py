@@ -60,6 +60,18 @@ def test_a_row_that_starts_from_a_shared_first_part_equals_one_trained_whole_to_
             assert all(train.torch.equal(value, alone[part][key]) for key, value in ours[part].items()), (name, part)
 
 
+@pytest.mark.slow
+def test_a_row_that_was_told_to_stop_has_no_figures(smoke, tmp_path, monkeypatch):
+    monkeypatch.setattr(ablate, "BASE", dataclasses.replace(smoke, images=32))
+    config = ablate.AblateConfig(images=32, out=tmp_path / "rows", cache=smoke.faces.cache)
+    fit = train.fit
+    monkeypatch.setattr(train, "fit", lambda run, progress: fit(run, progress=progress, until=5))
+    with pytest.raises(InterruptedError, match="'no critic', seed 0, was stopped"):
+        ablate._train(config, "no critic", 0)
+    monkeypatch.setattr(train, "fit", fit)
+    assert ablate._train(config, "no critic", 0).name.startswith("no-critic")
+
+
 def test_the_table_compares_within_each_seed():
     def row(name, seed, gain):
         return (
