@@ -42,6 +42,10 @@ class ModelConfig:
     expression_backbone_options: dict[str, Any] = field(default_factory=dict)
     """The same for the expression encoder."""
 
+    expression_pooling: Literal["average", "flatten"] = "average"
+    """How the expression code is read from the encoder's last map: from its mean over all places, or from every place
+    by itself, which can tell left from right and eyes from mouth (as ArcFace, 1801.07698, does for identity)."""
+
     expression_width: int = 52
     """Width d of the expression code; at least the number of units."""
 
@@ -72,6 +76,12 @@ class ModelConfig:
             "expression_width",
             self.expression_width,
             f"at least the number of units ({len(self.units)})",
+        )
+        _check(
+            self.expression_pooling in ("average", "flatten"),
+            "expression_pooling",
+            self.expression_pooling,
+            "'average' or 'flatten'",
         )
         _check(self.decoder in ("warp", "skip", "vector"), "decoder", self.decoder, "'warp', 'skip' or 'vector'")
         _check(

@@ -140,6 +140,12 @@ def cross_cycle(cycle: Float[Tensor, "b c h w"], image: Float[Tensor, "b c h w"]
     return F.l1_loss(cycle, image)
 
 
-def unit_regression(code: Float[Tensor, "b u"], units: Float[Tensor, "b u"]) -> Float[Tensor, ""]:
-    """Smooth L1 distance (knee at 0.1) between predicted and true face-unit weights. Our choice."""
-    return F.smooth_l1_loss(code, units, beta=0.1)
+def unit_regression(
+    code: Float[Tensor, "b u"], units: Float[Tensor, "b u"], share: float | Float[Tensor, " u"] = 1.0
+) -> Float[Tensor, ""]:
+    """Smooth L1 distance (knee at 0.1) between predicted and true face-unit weights. Our choice.
+
+    Args:
+        share: how much each unit counts.
+    """
+    return (share * F.smooth_l1_loss(code, units, beta=0.1, reduction="none")).mean()

@@ -77,14 +77,20 @@ class TERGAN(ExpressionCodes):
             options=config.expression_backbone_options,
         )
         self.identity_head = nn.Linear(self.identity_encoder.channels[-1], config.identity_width)
-        self.expression_head = nn.Linear(self.expression_encoder.channels[-1], config.expression_width)
+        side = config.image_size // self.expression_encoder.strides[-1]
+        self.expression_places = side**2 if config.expression_pooling == "flatten" else 1
+        features = self.expression_encoder.channels[-1] * self.expression_places
+        self.expression_head = nn.Linear(features, config.expression_width)
         self.decoder: SkipDecoder | VectorDecoder = DECODERS[config.decoder](
             config, self.identity_encoder.channels, self.identity_encoder.strides
         )
 
     def encode_expression(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
         """The expression code of faces in [0, 1]."""
-        return self.expression_head(_pool(self.expression_encoder(image)[-1]))
+        last_map = self.expression_encoder(image)[-1]
+        if self.config.expression_pooling == "flatten":
+            return self.expression_head(rearrange(last_map, "b c h w -> b (c h w)"))
+        return self.expression_head(_pool(last_map))
 
     def encode_identity(self, image: Float[Tensor, "b 3 h w"]) -> IdentityCode:
         """The identity code of faces in [0, 1], with the expression that they show now."""

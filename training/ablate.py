@@ -66,6 +66,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "no paired swap": {"weights": {"paired_swap": 0.0}},
     "no unit regression": {"weights": {"unit_regression": 0.0}, "true_units_share": 0.0},
     "no true units": {"true_units_share": 0.0},
+    "standardized units": {"standardized_units": True},
     "no weak expressions": {"faces": {"weakest": 0.45}},
     "faces: free light alone": {"faces": {"variety": {"illuminations": (1.0, 0.0, 0.0, 0.0, 0.0)}}},
     "faces: a perfect camera": {"faces": {"variety": {"camera": 0.0}}},
@@ -77,6 +78,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "faces: plain": {"faces": {"variety": dataclasses.asdict(PLAIN)}},
     "decoder: skip": {"model": {"decoder": "skip"}},
     "decoder: vector": {"model": {"decoder": "vector"}},
+    "expression pooling: flatten": {"model": {"expression_pooling": "flatten"}},
     "identity backbone: lcnet_050": {"model": {"identity_backbone": "lcnet_050"}},
     "expression backbone: lcnet_050": {
         "model": {"expression_backbone": "lcnet_050", "expression_backbone_options": {}},

@@ -142,6 +142,9 @@ class TrainConfig:
     relative_swap: bool = False
     """Whether a weak change counts as much as a strong one in the term `paired_swap`."""
 
+    standardized_units: bool = False
+    """Whether each face unit counts in the term `unit_regression` by how little it varies."""
+
     reconstruction_share: float = 0.125
     """Share of each batch that is asked for its own expression."""
 
@@ -229,7 +232,8 @@ class TrainConfig:
             raise ConfigError(
                 f"--model.expressions is {self.model.expressions}; accepted for the procedural people: {EXPRESSIONS}"
             )
-        needs_truth = self.model.units or self.weights.unit_regression or self.weights.paired_swap
+        needs_truth = self.model.units or self.standardized_units or self.weights.unit_regression
+        needs_truth = needs_truth or self.weights.paired_swap
         if self.recorded.data is not None and needs_truth:
             raise ConfigError(
                 "--data has no face units and no true transfers; --model.units must be empty, and "

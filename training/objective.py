@@ -51,6 +51,7 @@ def generator_terms(
     true_units: Tensor,
     kind: losses.Adversarial = "relativistic",
     relative: bool = False,
+    unit_share: float | Tensor = 1.0,
 ) -> tuple[dict[str, Tensor], Tensor | None]:
     """The generator's terms by name, and the generated images, if any term needs some.
 
@@ -59,6 +60,7 @@ def generator_terms(
         true_units: bool [b], the items that are decoded from true units in place of predicted codes.
         kind: of the adversarial loss.
         relative: of `losses.paired_swap`.
+        unit_share: of `losses.unit_regression`.
     """
     model = networks.model
     active = {name for name in vars(weights) if getattr(weights, name) and (refine or name not in REFINING)}
@@ -71,6 +73,7 @@ def generator_terms(
         terms["unit_regression"] = losses.unit_regression(
             torch.cat([person.expression[:, :n], wanted[:, :n]]),
             torch.cat([batch.identity_units, batch.expression_units]),
+            unit_share,
         )
     if "expression_classification" in active:
         terms["expression_classification"] = losses.expression_classification(

@@ -44,7 +44,7 @@ from training.faces import FULL, UNITS, WEAKEST, write_pairs
 from training.objective import CRITICAL, R1_EVERY, Networks, critic_terms, generator_terms, weigh
 from training.prototypes import set_prototypes
 from training.validate import validate
-from training.widen import fits, widen
+from training.widen import at_every_place, fits, widen
 
 AUGMENT = Augmentation(UNITS)
 
@@ -109,14 +109,19 @@ def build(config: TrainConfig, people: int, device: torch.device) -> State:
 
 def _take_over(model: TERGAN, source: str) -> None:
     """Starts the parts of the network that finished weights have, too, from there; wider parts compute the same."""
-    donor = dict(weights.load(source).named_children())
+    finished = weights.load(source)
+    donor = dict(finished.named_children())
+    if finished.expression_places == 1:
+        donor["expression_head"] = at_every_place(finished.expression_head, model.expression_places)
+    elif finished.expression_places != model.expression_places:
+        del donor["expression_head"]
     fresh = []
     for name, part in model.named_children():
-        if fits(donor[name], part):
+        if name in donor and fits(donor[name], part):
             widen(donor[name], part)
         else:
             fresh.append(name)
-    if len(fresh) == len(donor):
+    if len(fresh) == len(dict(model.named_children())):
         raise ConfigError(f"--start-from {source!r} has no part of the architecture that --model names")
     if fresh:
         print(f"start afresh, being of another shape in {source!r}: {', '.join(fresh)}", file=sys.stderr)
@@ -181,6 +186,8 @@ def _fit(config: TrainConfig, stop: list[int], progress: bool, until: int | None
         _record(config, run)
     writer = _tensorboard(run) if rank == 0 else None
 
+    unit_share = train.unit_shares().to(device) if config.standardized_units else 1.0
+
     # Schedule.
     steps = math.ceil(config.images / (config.batch_size * world))
     end = steps if until is None else min(until, steps)
@@ -221,6 +228,7 @@ def _fit(config: TrainConfig, stop: list[int], progress: bool, until: int | None
                 true_units=true_units,
                 kind=config.adversarial_kind,
                 relative=config.relative_swap,
+                unit_share=unit_share,
             )
         loss = weigh(terms, config.weights)
         state.optimizer.zero_grad(set_to_none=True)

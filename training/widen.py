@@ -5,6 +5,7 @@ same at first. The new channels start at random, and nothing old looks at them y
 from collections.abc import Sequence
 
 import torch
+from einops import repeat
 from torch import Tensor, nn
 
 from tergan_core.decoder import AdaptiveBlock, SkipDecoder
@@ -43,6 +44,15 @@ def widen(narrow: nn.Module, wide: nn.Module) -> None:
             new[places[0]] = 0
         new[torch.meshgrid(*places, indexing="ij")] = old.to(new)
     wide.load_state_dict(many)
+
+
+@torch.no_grad()
+def at_every_place(head: nn.Linear, places: int) -> nn.Linear:
+    """A layer for all places of a map, `(c p)`, that computes at first what `head` does for their mean."""
+    wide = nn.Linear(head.in_features * places, head.out_features)
+    wide.weight.copy_(repeat(head.weight / places, "o c -> o (c p)", p=places))
+    wide.bias.copy_(head.bias)
+    return wide
 
 
 def _joined_channels(narrow: nn.Module, wide: nn.Module) -> dict[str, _Parts]:

@@ -117,3 +117,9 @@ def test_unit_regression_is_quadratic_below_its_knee_and_linear_above():
     zero = torch.zeros(1, 1)
     assert losses.unit_regression(zero + 0.05, zero).item() == pytest.approx(0.05**2 / 0.2)
     assert losses.unit_regression(zero + 1, zero).item() == pytest.approx(1 - 0.05)
+
+
+def test_unit_regression_counts_units_by_their_shares():
+    wrong = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    shares = torch.tensor([0.5, 1.5])
+    assert losses.unit_regression(wrong, 0 * wrong, shares).item() == pytest.approx(0.5 * (1 - 0.05) / 2)

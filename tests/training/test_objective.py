@@ -42,6 +42,14 @@ def test_every_weight_has_its_term_and_a_zero_weight_none(networks, batch):
     assert terms_of(networks, batch, only).keys() == {"paired_swap"}
 
 
+def test_standardized_units_weigh_units_by_how_little_they_vary(pairs):
+    shares, deviations = pairs.unit_shares(), pairs.units.reshape(-1, len(UNITS)).std(axis=0)
+    assert shares.mean().item() == pytest.approx(1)
+    moving, still = np.argmax(deviations), np.argmin(deviations)
+    assert deviations[still] < 0.03  # counts as if it were that
+    assert (shares[still] / shares[moving]).item() == pytest.approx(deviations[moving] / 0.03, rel=1e-4)
+
+
 def test_refining_terms_wait(networks, batch):
     assert not terms_of(networks, batch, TermWeights(), refine=False).keys() & REFINING
 

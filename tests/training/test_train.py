@@ -57,6 +57,13 @@ def test_a_run_starts_from_the_parts_of_finished_weights_that_fit(finished, tmp_
         assert torch.equal(started.state_dict()[name], value), name
     assert not capsys.readouterr().err
 
+    places = dataclasses.replace(config.model, image_size=64, expression_pooling="flatten")
+    started = train.build(dataclasses.replace(config, model=places), 3, torch.device("cpu")).networks.model
+    assert started.expression_places > 1
+    head = weights.load(finished_model).expression_head.weight
+    assert torch.allclose(started.expression_head.weight.unflatten(1, (head.shape[1], -1)).sum(-1), head, atol=1e-6)
+    assert not capsys.readouterr().err
+
     larger = dataclasses.replace(config.model, image_size=64, expression_backbone="test_convnext")
     started = train.build(dataclasses.replace(config, model=larger), 3, torch.device("cpu")).networks.model
     for name, value in weights.load(finished_model).named_parameters():

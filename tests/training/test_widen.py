@@ -5,7 +5,7 @@ import torch
 
 from tergan_core.config import ModelConfig
 from tergan_core.model import TERGAN
-from training.widen import fits, widen
+from training.widen import at_every_place, fits, widen
 
 NARROW = ModelConfig(
     image_size=32,
@@ -41,6 +41,15 @@ def test_a_wider_network_computes_at_first_what_the_narrow_one_does(decoder):
             assert fits(part, wide.get_submodule(name))
             widen(part, wide.get_submodule(name))
         assert torch.allclose(wide.transfer(identity=identity, expression=expression), expected, atol=1e-5)
+
+
+def test_a_head_that_reads_every_place_computes_at_first_what_it_did_with_their_mean():
+    head, features = torch.nn.Linear(16, 52), torch.rand(2, 16, 3, 3)
+    wide = at_every_place(head, 9)
+    assert torch.allclose(wide(features.flatten(1)), head(features.mean((2, 3))), atol=1e-6)
+    model = network(dataclasses.replace(WIDE, image_size=96, expression_pooling="flatten"), 1)
+    assert model.expression_places == 9 and fits(wide, model.expression_head)
+    assert model.encode_expression(torch.rand(2, 3, 96, 96)).shape == (2, 52)
 
 
 def test_new_channels_learn():

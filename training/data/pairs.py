@@ -131,6 +131,12 @@ class Pairs:
             reconstructions=reconstructions,
         )
 
+    def unit_shares(self) -> Float[Tensor, " u"]:
+        """For each face unit 1 / deviation (at least 0.03) in these pictures, with mean 1: as much for gaze, which
+        moves by 0.1, as for brows, which move by 0.4."""
+        shares = 1 / self.units.reshape(-1, self.units.shape[-1]).std(axis=0).clip(0.03)
+        return torch.from_numpy(shares / shares.mean())
+
     def strongest(self, label: int, images: int) -> Float[Tensor, "b 3 h w"] | None:
         """The images that show an expression most; at most a quarter of those that show it; None if none does."""
         shown = self.expressions.ravel()
