@@ -168,7 +168,7 @@ _TORCHSERVE = "serving --servers torchserve --protocols torchserve"
 SUITES = (
     "latency --engines eager onnx openvino aoti --batches 1 8 32",
     "peers",
-    "serving --servers torchserve fastapi litserve triton --repeats 3 --cold-starts 3",
+    "serving --servers torchserve fastapi litserve triton --repeats 3 --cold-starts 3 --warm-up-seconds 30",
     f"{_TORCHSERVE} --concurrencies 1 2 4 8 16 32 64 128 256",
     f"{_TORCHSERVE} --tasks recognize --concurrencies 8 --sizes 128 256 512 1024 2048 4898",
     f"{_TORCHSERVE} --tasks edit --concurrencies 32 --workers 1 2 3",
@@ -181,7 +181,7 @@ requests, the size of the photograph (to 24 megapixels), the workers and the mod
 QUICK = (
     "latency --batches 1 2 --repeats 3",
     "peers --people 2",
-    "serving --seconds 2 --concurrencies 1 8",
+    "serving --seconds 2 --concurrencies 1 8 --warm-up-seconds 4",
     "training --steps 2",
 )
 

@@ -3,8 +3,8 @@
 The same worker code (`tergan_core.serving.Service`) is called directly in its best batch, and behind TorchServe (its
 own route, the Open Inference Protocol over HTTP and gRPC), Triton, LitServe and a bare FastAPI app, in one run. Closed
 load at each concurrency, then MLPerf's server scenario: Poisson arrivals at 70 % of the highest throughput seen. CPU
-time is that of the server's processes, the load generator's is apart. The direct call is measured again beside each
-server, which then waits: ratios to it (`..._to_direct`) hold on a machine whose speed changes.
+time is that of the server's processes, the load generator's is apart. The direct call is measured before and after each
+window, while the server waits: ratios to it (`..._to_direct`) hold on a machine whose speed changes.
 """
 
 import asyncio
@@ -71,10 +71,13 @@ class ServingConfig:
     """Tasks whose archives TorchServe has loaded, the one that is asked included."""
 
     seconds: float = 6.0
-    """Length of each measurement; twice as long warms the server up."""
+    """Length of each measurement."""
+
+    warm_up_seconds: float = 12.0
+    """Load on each task over each protocol before the first measurement. Java compiles itself for minutes."""
 
     repeats: int = 1
-    """Measurements of each point; the row has the median of each figure, and the range of the CPU time."""
+    """Measurements of each point; the row has the median of each figure and ratio, and the range of the CPU time."""
 
     cold_starts: int = 0
     """Starts of a worker's code in a process of its own, for each task."""
@@ -136,8 +139,9 @@ def _of_server(
         for name, size_px, workers in tqdm(points, desc=server):
             case = {**fixed, "server": server, "task": name, "photo_px": size_px, "workers": workers, "loaded": loaded}
             fields = _fields(name, size_px)
-            direct = _direct(folder, name, fields)
-            rows.append(row("serving", {**case, "protocol": "direct", "scenario": "offline"}, direct, {}, "cpu"))
+            direct = _Direct(folder, name, fields)
+            offline = {**case, "protocol": "direct", "scenario": "offline"}
+            rows.append(row("serving", offline, direct.measure(), {}, "cpu"))
             for protocol, target in targets.items():
                 if workers > 1 or len(config.workers) > 1:
                     if target.scale is None:
@@ -160,49 +164,49 @@ def _fields(task: str, size_px: int) -> Fields:
     }[task]
 
 
-def _direct(folder: str, task: str, fields: Fields) -> dict[str, float]:
+class _Direct:
     """The worker's code called in this process, at the batch size that suits it best."""
-    service = Service.load(folder, task, "cpu", threads=1)
-    best = best_wall = float("inf")
-    best_batch, single_ms = 1, 0.0
-    for batch in (1, 4, 8, 16):
-        requests = [Request(dict(fields))] * batch
-        cpu: list[float] = []
-        wall: list[float] = []
-        service.handle(requests)
-        while len(wall) < 3 or (len(wall) < 16 and sum(wall) < 2000):
+
+    def __init__(self, folder: str, task: str, fields: Fields):
+        self._service, self._request = Service.load(folder, task, "cpu", threads=1), Request(dict(fields))
+        found = {batch: self._call(batch, 2.0) for batch in (1, 4, 8, 16)}
+        self.best_batch = min(found, key=lambda batch: found[batch]["cpu_ms_per_image"])
+
+    def measure(self, seconds: float = 1.5) -> dict[str, float]:
+        """CPU time and throughput at that size; `p50_ms` is of a request alone."""
+        alone, best = self._call(1, seconds / 3), self._call(self.best_batch, seconds)
+        return {**best, "best_batch": float(self.best_batch), "p50_ms": alone["p50_ms"]}
+
+    def _call(self, batch: int, seconds: float) -> dict[str, float]:
+        requests = [self._request] * batch
+        cpu, wall = [], []
+        self._service.handle(requests)
+        while len(wall) < 3 or sum(wall) < 1e3 * seconds:
             cpu_began, began = time.process_time(), time.perf_counter()
-            service.handle(requests)
+            self._service.handle(requests)
             cpu.append(1e3 * (time.process_time() - cpu_began) / batch)
             wall.append(1e3 * (time.perf_counter() - began))
-        single_ms = float(np.median(wall)) if batch == 1 else single_ms
-        if np.median(cpu) < best:
-            best, best_wall, best_batch = float(np.median(cpu)), float(np.median(wall)) / batch, batch
-    return {
-        "cpu_ms_per_image": best,
-        "images_per_s": 1e3 / best_wall,
-        "best_batch": float(best_batch),
-        "p50_ms": single_ms,
-    }
+        p50_ms = float(np.median(wall))
+        return {"cpu_ms_per_image": float(np.median(cpu)), "images_per_s": 1e3 * batch / p50_ms, "p50_ms": p50_ms}
 
 
 def _served(
-    config: ServingConfig, target: Target, task: str, fields: Fields, case: dict[str, Any], direct: dict[str, float]
+    config: ServingConfig, target: Target, task: str, fields: Fields, case: dict[str, Any], direct: _Direct
 ) -> list[Row]:
     rows, best = [], 0.0
-    settings = {"seconds": config.seconds, "repeats": config.repeats}
-    if not _drive(target, task, fields, 2 * config.seconds, concurrency=16).latencies_ms:
+    settings = {"seconds": config.seconds, "repeats": config.repeats, "warm_up_seconds": config.warm_up_seconds}
+    if not _drive(target, task, fields, config.warm_up_seconds, concurrency=16).latencies_ms:
         raise RuntimeError(f"{case['server']} answers no request of {task}; its own output says why")
     for concurrency in config.concurrencies:
-        runs = [_run(target, task, fields, config.seconds, concurrency=concurrency) for _ in range(config.repeats)]
+        runs, beside = [], direct.measure()
+        for _ in range(config.repeats):
+            served = _run(target, task, fields, config.seconds, concurrency=concurrency)
+            before, beside = beside, direct.measure()
+            runs.append(served | _against(served, {name: (before[name] + beside[name]) / 2 for name in before}))
         figures = _median(runs)
         best = max(best, figures["images_per_s"])
-        figures |= {
-            "cpu_to_direct": figures["cpu_ms_per_image"] / direct["cpu_ms_per_image"],
-            "images_to_direct": figures["images_per_s"] / direct["images_per_s"],
-        }
-        if concurrency == 1 and "p50_ms" in figures:
-            figures["p50_over_direct_ms"] = figures["p50_ms"] - direct["p50_ms"]
+        if concurrency > 1:
+            figures.pop("p50_over_direct_ms", None)  # they wait for each other
         scenario = "single_stream" if concurrency == 1 else "multi_stream"
         rows.append(
             row("serving", {**case, "scenario": scenario, "concurrency": concurrency}, figures, settings, "cpu")
@@ -232,6 +236,14 @@ def _run(target: Target, task: str, fields: Fields, seconds: float, **load: floa
         **{f"{stage}_ms": ms / requests for stage, ms in split.items() if requests},
         **target.memory_mib(),
     }
+
+
+def _against(served: dict[str, float], direct: dict[str, float]) -> dict[str, float]:
+    ratios = {
+        "cpu_to_direct": served["cpu_ms_per_image"] / direct["cpu_ms_per_image"],
+        "images_to_direct": served["images_per_s"] / direct["images_per_s"],
+    }
+    return ratios | ({"p50_over_direct_ms": served["p50_ms"] - direct["p50_ms"]} if "p50_ms" in served else {})
 
 
 def _median(runs: list[dict[str, float]]) -> dict[str, float]:
