@@ -31,6 +31,9 @@ class FacesConfig:
     weakest: float = 0.2
     """Least intensity of these expressions. Those of validation and test are plain (0.45): figures compare."""
 
+    alike: float = 0.0
+    """Share of the training pairs that show two expressions much alike: small changes, as an edit's first steps are."""
+
     variety: Variety = FULL
     """How much everything beside person and expression varies in them."""
 

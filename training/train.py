@@ -308,6 +308,7 @@ def render(config: TrainConfig) -> None:
             workers=config.faces.workers,
             variety=config.faces.variety if train else FULL,
             weakest=config.faces.weakest if train else WEAKEST,
+            alike=config.faces.alike if train else 0.0,
         )
 
 
@@ -391,6 +392,8 @@ def _cache(config: TrainConfig, split: str) -> Path:
     faces, size_px = config.faces, config.model.image_size
     if split == "train":
         name = f"train-{faces.people}x{faces.scenes}-pool{faces.pool}-from{faces.weakest}"
+        if faces.alike:
+            name += f"-alike{faces.alike}"
         if faces.variety != FULL:
             name += f"-variety{zlib.crc32(repr(faces.variety).encode()):08x}"
     else:

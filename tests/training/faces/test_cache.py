@@ -72,6 +72,22 @@ def test_flows_are_kept_only_where_asked_for(tmp_path):
     assert not {"flows", "visible"} & set(pairs)
 
 
+def test_alike_pairs_differ_less_and_the_others_stay_what_they_were(tmp_path):
+    plan = PLAN | {"pool_size": 70, "size_px": 8}
+    plain, some, all_ = (
+        load_pairs(write_pairs(tmp_path / str(share), **plan, alike=share)) for share in (0.0, 0.5, 1.0)
+    )
+
+    def distances(pairs):
+        one, other = (pairs["pool_units"][pairs["expressions"][:, side]] for side in (0, 1))
+        return np.linalg.norm(one - other, axis=1)
+
+    assert distances(all_).max() < np.median(distances(plain))
+    assert (all_["expressions"][:, 0] != all_["expressions"][:, 1]).all()
+    same = (some["expressions"] == plain["expressions"]).all(1)
+    assert 0 < same.mean() < 1 and np.array_equal(some["images"][same], plain["images"][same])
+
+
 def test_a_folder_with_other_things_is_refused(tmp_path):
     (tmp_path / "letter.txt").write_text("mine")
     with pytest.raises(ValueError, match="holds no face cache"):
@@ -83,6 +99,7 @@ def test_bad_numbers_give_clear_errors(tmp_path):
         ({"workers": 0}, "workers is 0"),
         ({"pool_size": 1}, "pool_size is 1"),
         ({"scenes_per_person": 0}, "scenes_per_person is 0"),
+        ({"alike": 1.5}, "alike is 1.5"),
         ({"split": "all"}, "'all'"),
     ):
         with pytest.raises(ValueError, match=message):
