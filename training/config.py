@@ -200,6 +200,9 @@ class TrainConfig:
     """Folder or repository of finished weights to start from; wider parts start as the narrower ones, parts of other
     layers start afresh and are named."""
 
+    expression_from: str | None = None
+    """The same for what reads expressions, in place of `start_from`: `--preset expression` trains it alone."""
+
     frozen: tuple[str, ...] = ()
     """Parts of the network that are not trained, such as `expression_encoder` or `decoder`."""
 

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -47,6 +47,7 @@ from training.validate import validate
 from training.widen import at_every_place, fits, widen
 
 AUGMENT = Augmentation(UNITS)
+READS_EXPRESSIONS = ("expression_encoder", "expression_head", "classifier")
 
 
 @dataclass
@@ -87,6 +88,8 @@ def build(config: TrainConfig, people: int, device: torch.device) -> State:
     model = TERGAN(config.model, pretrained=config.pretrained)
     if config.start_from is not None:
         _take_over(model, config.start_from)
+    if config.expression_from is not None:
+        _take_over(model, config.expression_from, READS_EXPRESSIONS)
     if config.expression_backbone_file is not None:
         _read_backbone(model.expression_encoder, config.expression_backbone_file)
     _freeze(model, config.frozen)
@@ -107,22 +110,23 @@ def build(config: TrainConfig, people: int, device: torch.device) -> State:
     )
 
 
-def _take_over(model: TERGAN, source: str) -> None:
-    """Starts the parts of the network that finished weights have, too, from there; wider parts compute the same."""
+def _take_over(model: TERGAN, source: str, parts: Collection[str] | None = None) -> None:
+    """Starts those parts of the network, or all, as finished weights have them; wider parts compute the same."""
     finished = weights.load(source)
     donor = dict(finished.named_children())
     if finished.expression_places == 1:
         donor["expression_head"] = at_every_place(finished.expression_head, model.expression_places)
     elif finished.expression_places != model.expression_places:
         del donor["expression_head"]
+    wanted = {name: part for name, part in model.named_children() if parts is None or name in parts}
     fresh = []
-    for name, part in model.named_children():
+    for name, part in wanted.items():
         if name in donor and fits(donor[name], part):
             widen(donor[name], part)
         else:
             fresh.append(name)
-    if len(fresh) == len(dict(model.named_children())):
-        raise ConfigError(f"--start-from {source!r} has no part of the architecture that --model names")
+    if len(fresh) == len(wanted):
+        raise ConfigError(f"{source!r} has no part of the architecture that --model names")
     if fresh:
         print(f"start afresh, being of another shape in {source!r}: {', '.join(fresh)}", file=sys.stderr)
 

@@ -72,6 +72,16 @@ def test_a_run_starts_from_the_parts_of_finished_weights_that_fit(finished, tmp_
     assert "expression_encoder, expression_head" in capsys.readouterr().err
 
 
+def test_a_run_starts_with_what_reads_expressions_from_other_weights(smoke, finished, tmp_path):
+    source = str(Path(finished.run) / "checkpoint" / "model")
+    config = dataclasses.replace(smoke, expression_from=source, seed=7, run=str(tmp_path))
+    plain = train.build(dataclasses.replace(config, expression_from=None), 3, torch.device("cpu")).networks.model
+    started = train.build(config, 3, torch.device("cpu")).networks.model.state_dict()
+    other = weights.load(source).state_dict()
+    for name, value in plain.state_dict().items():
+        assert torch.equal(started[name], (other[name] if name.startswith(train.READS_EXPRESSIONS) else value)), name
+
+
 def test_a_run_starts_its_expression_encoder_from_a_file_of_timm_weights(smoke, tmp_path):
     backbone = timm.create_model("test_resnet")
     file = tmp_path / "backbone.safetensors"
