@@ -10,7 +10,8 @@ from benchmarks.report import lines
 def test_every_server_answers_all_and_is_held_against_the_direct_call(tiny_folder):
     config = serving.ServingConfig(
         model=str(tiny_folder), servers=("torchserve",), tasks=("recognize",), concurrencies=(1, 4),
-        workers=(2,), sizes=(64,), seconds=0.5, cold_starts=1,
+        workers=(2,), sizes=(64,), seconds=0.5, warm_up_seconds=1,
+        cold_starts=1,
     )  # fmt: skip
     rows = serving.measure(config)
     alone = dataclasses.replace(config, servers=("fastapi",), workers=(1,), cold_starts=0)
@@ -26,6 +27,7 @@ def test_every_server_answers_all_and_is_held_against_the_direct_call(tiny_folde
         assert figures["answered"] > 0 and figures["refused_or_lost"] == 0
         assert figures["cpu_to_direct"] > 0 and 0 < figures["worker_memory_mib"] <= figures["memory_mib"]
     for row in served:
+        assert ("p50_over_direct_ms" in row["figures"]) is (row["case"]["concurrency"] == 1)
         if row["case"]["server"] == "torchserve" and row["case"]["concurrency"] == 4:
             assert all(row["figures"][f"{stage}_ms"] > 0 for stage in ("decode", "forward", "encode"))
             # TorchServe counts no waiting of its gRPC requests.
