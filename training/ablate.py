@@ -33,13 +33,15 @@ from training.objective import REFINING
 
 BASE = dataclasses.replace(
     TINY,
-    model=dataclasses.replace(TINY.model, image_size=64),
+    model=dataclasses.replace(TINY.model, image_size=64, expression_pooling="average"),
     faces=FacesConfig(people=400, scenes=8, pool=700),
     run="runs/ablations",
     images=36_000,
     batch_size=8,
     refine_from=5 / 6,
     critic_warmup_steps=100,
+    relative_swap=False,
+    standardized_units=False,
     ema_decay=0.995,
     checkpoint_every=1500,
 )
@@ -67,6 +69,8 @@ ROWS: dict[str, dict[str, Any]] = {
     "no unit regression": {"weights": {"unit_regression": 0.0}, "true_units_share": 0.0},
     "no true units": {"true_units_share": 0.0},
     "standardized units": {"standardized_units": True},
+    "relative swap": {"relative_swap": True},
+    "alike pairs": {"faces": {"alike": 0.35}},
     "no weak expressions": {"faces": {"weakest": 0.45}},
     "faces: free light alone": {"faces": {"variety": {"illuminations": (1.0, 0.0, 0.0, 0.0, 0.0)}}},
     "faces: a perfect camera": {"faces": {"variety": {"camera": 0.0}}},

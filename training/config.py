@@ -296,14 +296,21 @@ DEFAULT = TrainConfig(
         units=UNITS,
         expression_width=len(UNITS),
         expression_backbone_options=_NARROW_RESNET,
+        expression_pooling="flatten",
     ),
     run="runs/default",
+    faces=FacesConfig(alike=0.35),
+    relative_swap=True,
+    standardized_units=True,
 )
 """What works best so far: face units, paired truth, warping decoder; the paper's losses refine it."""
 
 PAPER = dataclasses.replace(
     DEFAULT,
-    model=dataclasses.replace(DEFAULT.model, units=(), expression_width=64, decoder="vector"),
+    model=dataclasses.replace(
+        DEFAULT.model, units=(), expression_width=64, expression_pooling="average", decoder="vector"
+    ),
+    faces=FacesConfig(),
     weights=TermWeights(
         unit_regression=0,
         expression_classification=0.8,
@@ -320,6 +327,8 @@ PAPER = dataclasses.replace(
     ),
     run="runs/paper",
     adversarial_kind="logistic",
+    relative_swap=False,
+    standardized_units=False,
     true_units_share=0.0,
     reconstruction_share=0.5,
     refine_from=0.0,
@@ -332,7 +341,7 @@ identity image (loss 0.016 over the first 50 steps on exported faces), the vecto
 
 TINY = dataclasses.replace(
     DEFAULT,
-    faces=FacesConfig(people=1500, scenes=8, pool=1400),
+    faces=FacesConfig(people=1500, scenes=8, pool=1400, alike=0.35),
     run="runs/tiny",
     images=72_000,
     batch_size=8,
@@ -350,7 +359,7 @@ MEDIUM = dataclasses.replace(
         expression_backbone_options={"channels": [24, 64, 160, 320], "stem_width": 16},
         decoder_widths=(24, 48, 96, 192),
     ),
-    faces=FacesConfig(people=1500, scenes=8, pool=2100),
+    faces=FacesConfig(people=1500, scenes=8, pool=2100, alike=0.35),
     weights=TermWeights(feature_matching=0.2),
     run="runs/medium",
     images=50_000,
@@ -395,7 +404,7 @@ LARGE = dataclasses.replace(
         expression_backbone_options={},
         decoder_widths=(32, 64, 128, 256, 384),
     ),
-    faces=FacesConfig(people=10_000, scenes=8, pool=7000, workers=16),
+    faces=FacesConfig(people=10_000, scenes=8, pool=7000, alike=0.35, workers=16),
     run="runs/large",
     images=3_000_000,
     batch_size=32,
