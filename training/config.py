@@ -238,8 +238,7 @@ class TrainConfig:
             raise ConfigError(
                 f"--model.expressions is {self.model.expressions}; accepted for the procedural people: {EXPRESSIONS}"
             )
-        needs_truth = self.model.units or self.standardized_units or self.weights.unit_regression
-        needs_truth = needs_truth or self.weights.paired_swap
+        needs_truth = self.model.units or self.weights.unit_regression or self.weights.paired_swap
         if self.recorded.data is not None and needs_truth:
             raise ConfigError(
                 "--data has no face units and no true transfers; --model.units must be empty, and "

@@ -190,7 +190,8 @@ def _fit(config: TrainConfig, stop: list[int], progress: bool, until: int | None
         _record(config, run)
     writer = _tensorboard(run) if rank == 0 else None
 
-    unit_share = train.unit_shares().to(device) if config.standardized_units else 1.0
+    by_spread = config.standardized_units and config.weights.unit_regression
+    unit_share = train.unit_shares().to(device) if by_spread else 1.0
 
     # Schedule.
     steps = math.ceil(config.images / (config.batch_size * world))
