@@ -86,10 +86,12 @@ def build(config: TrainConfig, people: int, device: torch.device) -> State:
     """Freshly initialised networks and optimisers."""
     torch.manual_seed(config.seed)
     model = TERGAN(config.model, pretrained=config.pretrained)
-    if config.start_from is not None:
-        _take_over(model, config.start_from)
+    parts = {name for name, _ in model.named_children()}
     if config.expression_from is not None:
-        _take_over(model, config.expression_from, READS_EXPRESSIONS)
+        _take_over(model, config.expression_from, READS_EXPRESSIONS, config.frozen)
+        parts -= set(READS_EXPRESSIONS)
+    if config.start_from is not None:
+        _take_over(model, config.start_from, parts, config.frozen)
     if config.expression_backbone_file is not None:
         _read_backbone(model.expression_encoder, config.expression_backbone_file)
     _freeze(model, config.frozen)
@@ -110,15 +112,15 @@ def build(config: TrainConfig, people: int, device: torch.device) -> State:
     )
 
 
-def _take_over(model: TERGAN, source: str, parts: Collection[str] | None = None) -> None:
-    """Starts those parts of the network, or all, as finished weights have them; wider parts compute the same."""
+def _take_over(model: TERGAN, source: str, parts: Collection[str], frozen: Collection[str]) -> None:
+    """Starts those parts of the network as finished weights have them; wider parts compute the same."""
     finished = weights.load(source)
     donor = dict(finished.named_children())
     if finished.expression_places == 1:
         donor["expression_head"] = at_every_place(finished.expression_head, model.expression_places)
     elif finished.expression_places != model.expression_places:
         del donor["expression_head"]
-    wanted = {name: part for name, part in model.named_children() if parts is None or name in parts}
+    wanted = {name: part for name, part in model.named_children() if name in parts}
     fresh = []
     for name, part in wanted.items():
         if name in donor and fits(donor[name], part):
@@ -127,6 +129,8 @@ def _take_over(model: TERGAN, source: str, parts: Collection[str] | None = None)
             fresh.append(name)
     if len(fresh) == len(wanted):
         raise ConfigError(f"{source!r} has no part of the architecture that --model names")
+    if stuck := [name for name in fresh if name in frozen]:
+        raise ConfigError(f"--frozen has {stuck[0]!r}, which is of another shape in {source!r} and would never learn")
     if fresh:
         print(f"start afresh, being of another shape in {source!r}: {', '.join(fresh)}", file=sys.stderr)
 

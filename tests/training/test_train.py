@@ -70,6 +70,9 @@ def test_a_run_starts_from_the_parts_of_finished_weights_that_fit(finished, tmp_
         if not name.startswith("expression_"):
             assert torch.equal(started.state_dict()[name], value), name
     assert "expression_encoder, expression_head" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="'expression_head', which is of another shape"):
+        stuck = dataclasses.replace(config, model=larger, frozen=("expression_head",))
+        train.build(stuck, 3, torch.device("cpu"))
 
 
 def test_a_run_starts_with_what_reads_expressions_from_other_weights(smoke, finished, tmp_path):
