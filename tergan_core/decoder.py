@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .config import ModelConfig
+from .errors import ConfigError
 
 
 class IdentityCode(NamedTuple):
@@ -89,6 +90,9 @@ class SkipDecoder(nn.Module):
     Args:
         config: the model's configuration.
         channels, strides: of the identity encoder's maps, finest first.
+
+    Raises:
+        ConfigError: the faces' edge is no multiple of the coarsest stride.
     """
 
     def __init__(self, config: ModelConfig, channels: list[int], strides: list[int]):
@@ -96,6 +100,11 @@ class SkipDecoder(nn.Module):
         map_at = {stride: i for i, stride in enumerate(strides)}
         widths = config.decoder_widths
         coarsest = max(strides)
+        if config.image_size % coarsest:
+            raise ConfigError(
+                f"image_size is {config.image_size}; accepted with a decoder that reads maps of stride {coarsest} "
+                f"(identity_backbone {config.identity_backbone!r}): a multiple of {coarsest}"
+            )
         self.condition = _condition(2 * config.expression_width)
         width = widths[-1]
         self.entry = nn.Conv2d(channels[map_at[coarsest]], width, 1)

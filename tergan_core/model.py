@@ -4,6 +4,8 @@ Letters in shapes: `b` batch, `c` channels, `h w` pixels, `d` width of the expre
 embedding, `k` expressions. A name with a leading underscore is any size.
 """
 
+import math
+
 import torch
 from einops import rearrange, reduce
 from jaxtyping import Float, Int
@@ -77,7 +79,7 @@ class TERGAN(ExpressionCodes):
             options=config.expression_backbone_options,
         )
         self.identity_head = nn.Linear(self.identity_encoder.channels[-1], config.identity_width)
-        side = config.image_size // self.expression_encoder.strides[-1]
+        side = math.ceil(config.image_size / self.expression_encoder.strides[-1])
         self.expression_places = side**2 if config.expression_pooling == "flatten" else 1
         features = self.expression_encoder.channels[-1] * self.expression_places
         self.expression_head = nn.Linear(features, config.expression_width)

@@ -5,6 +5,7 @@ import torch
 
 from tergan_core.config import ModelConfig
 from tergan_core.decoder import IdentityCode
+from tergan_core.errors import ConfigError
 from tergan_core.model import TERGAN
 
 BACKBONES = ["resnet10t", "mobilenetv4_conv_small_035", "convnext_atto", "vit_tiny_patch16_224"]
@@ -46,6 +47,14 @@ def test_every_family_of_backbone_works_on_both_sides_of_every_decoder(backbone,
 
 
 @torch.no_grad()
+def test_a_stride_that_does_not_divide_the_face_is_read_by_the_expression_encoder_and_refused_of_the_other():
+    model = build(image_size=96, expression_backbone="levit_conv_128s", expression_pooling="flatten")
+    assert model.expression_encoder.strides[-1] == 64
+    assert model.encode_expression(torch.rand(2, 3, 96, 96)).shape == (2, model.config.expression_width)
+    with pytest.raises(ConfigError, match=r"image_size is 96; accepted .* a multiple of 64"):
+        build(image_size=96, identity_backbone="levit_conv_128s")
+
+
 def test_probabilities_sum_to_one(model, faces):
     assert torch.allclose(model.recognize(faces).sum(1), torch.ones(4))
 
