@@ -1,9 +1,9 @@
-"""What each part of the objective and of the network buys: `python -m training.ablate --workers 2`.
+"""What each part of the objective, of the network and of the faces buys: `python -m training.ablate --workers 2`.
 
-Every row changes one thing of a small run and sees the same people and as many images; three seeds each. The figures
-are of validation people, not of the test people. Rows that differ in refining terms alone are the same run until these
-join, so that part is trained once for all of them. The same command again goes on where it stopped; the table goes to
-stdout.
+Every row changes one thing of a small run and sees as many images; three seeds each. The figures are of validation
+people, not of the test people. The study `network` trains all of it, `recognition` the expression encoder alone, for
+what is about reading. Rows that differ in refining terms alone are the same run until these join, so that part is
+trained once for all of them. The same command again goes on where it stopped; the table goes to stdout.
 """
 
 import dataclasses
@@ -14,10 +14,11 @@ import shutil
 import subprocess
 import sys
 import zlib
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,11 +26,14 @@ import tyro
 from tqdm import tqdm
 
 from tergan_core import weights
+from tergan_core.model import TERGAN
 from training import imagenet, train
-from training.config import TINY, FacesConfig, TrainConfig, merge
+from training.config import EXPRESSION, TINY, FacesConfig, TrainConfig, merge
+from training.data import Pairs
 from training.evaluation import edit, photographs, recognition, transfer
 from training.faces import PLAIN
 from training.objective import REFINING
+from training.validate import validate
 
 BASE = dataclasses.replace(
     TINY,
@@ -47,7 +51,15 @@ BASE = dataclasses.replace(
 )
 """About fifteen minutes of one core, ten of them the first part. Half the steps of twice the size learned less."""
 
+READING = dataclasses.replace(BASE, weights=EXPRESSION.weights, frozen=EXPRESSION.frozen, batch_size=16)
+"""The expression encoder alone, in about three minutes of one core."""
+
 _IMAGENET = "cache/imagenet-lite0.safetensors"
+
+_NO_WEAK = {"faces": {"weakest": 0.45}}
+_ALIKE = {"faces": {"alike": 0.35}}
+_STANDARDIZED = {"standardized_units": True}
+_FLATTEN = {"model": {"expression_pooling": "flatten"}}
 
 ROWS: dict[str, dict[str, Any]] = {
     "base": {},
@@ -68,10 +80,24 @@ ROWS: dict[str, dict[str, Any]] = {
     "no paired swap": {"weights": {"paired_swap": 0.0}},
     "no unit regression": {"weights": {"unit_regression": 0.0}, "true_units_share": 0.0},
     "no true units": {"true_units_share": 0.0},
-    "standardized units": {"standardized_units": True},
+    "standardized units": _STANDARDIZED,
     "relative swap": {"relative_swap": True},
-    "alike pairs": {"faces": {"alike": 0.35}},
-    "no weak expressions": {"faces": {"weakest": 0.45}},
+    "alike pairs": _ALIKE,
+    "no weak expressions": _NO_WEAK,
+    "decoder: skip": {"model": {"decoder": "skip"}},
+    "decoder: vector": {"model": {"decoder": "vector"}},
+    "expression pooling: flatten": _FLATTEN,
+    "identity backbone: lcnet_050": {"model": {"identity_backbone": "lcnet_050"}},
+}
+"""Name, and what it changes in `BASE`."""
+
+READING_ROWS: dict[str, dict[str, Any]] = {
+    "base": {},
+    "standardized units": _STANDARDIZED,
+    "expression pooling: flatten": _FLATTEN,
+    "alike pairs": _ALIKE,
+    "no weak expressions": _NO_WEAK,
+    "strange textures": {"textures_share": 0.5},
     "faces: free light alone": {"faces": {"variety": {"illuminations": (1.0, 0.0, 0.0, 0.0, 0.0)}}},
     "faces: a perfect camera": {"faces": {"variety": {"camera": 0.0}}},
     "faces: plain backgrounds": {"faces": {"variety": {"structured_backgrounds": 0.0}}},
@@ -80,10 +106,6 @@ ROWS: dict[str, dict[str, Any]] = {
     "faces: one style for all": {"faces": {"variety": {"style": 0.0}}},
     "faces: heads straight": {"faces": {"variety": {"yaw_degrees": 5.0, "pitch_degrees": 3.0, "roll_degrees": 2.0}}},
     "faces: plain": {"faces": {"variety": dataclasses.asdict(PLAIN)}},
-    "decoder: skip": {"model": {"decoder": "skip"}},
-    "decoder: vector": {"model": {"decoder": "vector"}},
-    "expression pooling: flatten": {"model": {"expression_pooling": "flatten"}},
-    "identity backbone: lcnet_050": {"model": {"identity_backbone": "lcnet_050"}},
     "expression backbone: lcnet_050": {
         "model": {"expression_backbone": "lcnet_050", "expression_backbone_options": {}},
     },
@@ -98,9 +120,7 @@ ROWS: dict[str, dict[str, Any]] = {
         "expression_backbone_file": _IMAGENET,
     },
 }
-"""Name, and what it changes in `BASE`."""
-
-RESULTS = Path(__file__).with_name("ablations.jsonl")
+"""Name, and what it changes in `READING`."""
 
 _COLUMNS = {
     "gain_db": "gain dB",
@@ -116,13 +136,64 @@ _COLUMNS = {
     "photographs_smile": "smile higher",
 }
 
+_READING_COLUMNS = {
+    "unit_error": "unit error",
+    "recognition": "recognition",
+    "photographs": "photographs",
+    "photographs_neutral": "neutral",
+    "photographs_happiness": "happiness",
+    "photographs_smile": "smile higher",
+    "photographs_units": "units, correlation",
+}
+
+
+def _figures(model: TERGAN, validation: Pairs) -> dict[str, Any]:
+    edits = edit.measure(model, validation, 32)
+    return {
+        **transfer.measure(model, validation, 192, 0)["model"],
+        "edit_accuracy": edits["mean_expression_accuracy"],
+        "monotone": edits["own"]["monotone"],
+    }
+
+
+def _reading_figures(model: TERGAN, validation: Pairs) -> dict[str, Any]:
+    return {"unit_error": validate(model, validation, torch.device("cpu"))["validation/unit_error"]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """Rows that are compared with each other."""
+
+    base: TrainConfig
+    """What they change."""
+
+    rows: dict[str, dict[str, Any]]
+    """What each changes, by name."""
+
+    figures: Callable[[TERGAN, Pairs], dict[str, Any]]
+    """What is measured of validation people, beside recognition."""
+
+    columns: dict[str, str]
+    """Figures of the table and their titles."""
+
+
+STUDIES = {
+    "network": Study(base=BASE, rows=ROWS, figures=_figures, columns=_COLUMNS),
+    "recognition": Study(base=READING, rows=READING_ROWS, figures=_reading_figures, columns=_READING_COLUMNS),
+}
+
+RESULTS = Path(__file__).with_name("ablations")
+
 
 @dataclass(frozen=True, kw_only=True)
 class AblateConfig:
     """Which rows, how long."""
 
-    rows: tuple[str, ...] = tuple(ROWS)
-    """Names of the rows; `base`, which they are compared with, is always among them."""
+    study: Literal["network", "recognition"] = "network"
+    """What is trained."""
+
+    rows: tuple[str, ...] = ()
+    """Names of the rows, all if none is named; `base`, which they are compared with, is always among them."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of initialisation and batches; the faces are the same."""
@@ -134,7 +205,7 @@ class AblateConfig:
     """Folder of runs."""
 
     results: Path = RESULTS
-    """File of results, to which new ones are added."""
+    """Folder with a file of results for each study, to which new ones are added."""
 
     cache: str = "cache"
     """Folder of rendered pairs."""
@@ -146,24 +217,27 @@ class AblateConfig:
     """Runs at a time, each on one core."""
 
     def __post_init__(self):
-        unknown = [name for name in self.rows if name not in ROWS]
+        rows = STUDIES[self.study].rows
+        unknown = [name for name in self.rows if name not in rows]
         if unknown:
-            raise ValueError(f"--rows has the unknown name {unknown[0]!r}; accepted: {', '.join(ROWS)}")
+            raise ValueError(f"--rows has the unknown name {unknown[0]!r}; accepted: {', '.join(rows)}")
 
 
 def ablate(config: AblateConfig) -> list[dict[str, Any]]:
     """Runs what is not done yet, and returns all results of these rows, seeds and images."""
-    file = config.results
+    rows = STUDIES[config.study].rows
+    file = config.results / f"{config.study}.jsonl"
     done = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
     found = {(row["row"], row["seed"]): row for row in done if row["images"] == config.images}
-    wanted = [(name, seed) for seed in config.seeds for name in dict.fromkeys(("base", *config.rows))]
+    wanted = [(name, seed) for seed in config.seeds for name in dict.fromkeys(("base", *(config.rows or rows)))]
     for name in dict.fromkeys(name for name, _ in wanted):
         train.render(_run(config, name, 0))
-    if _IMAGENET in (ROWS[name].get("expression_backbone_file") for name, _ in wanted):
+    if _IMAGENET in (rows[name].get("expression_backbone_file") for name, _ in wanted):
         Path(_IMAGENET).parent.mkdir(exist_ok=True)
         imagenet.main(Path(_IMAGENET))
     missing = [key for key in wanted if key not in found]
     parts = {key: _first_part(config, *key) for key in missing}
+    file.parent.mkdir(parents=True, exist_ok=True)
     # A fresh interpreter for each run: nothing of the last one, and no lock of a thread, is inherited.
     context = multiprocessing.get_context("spawn")
     with (
@@ -186,17 +260,20 @@ def ablate(config: AblateConfig) -> list[dict[str, Any]]:
 
 
 def _run(config: AblateConfig, name: str, seed: int) -> TrainConfig:
-    faces = dataclasses.replace(BASE.faces, cache=config.cache)
-    folder = config.out / f"{name.replace(' ', '-').replace(':', '')}-{seed}-{config.images}"
-    return merge(dataclasses.replace(BASE, faces=faces, images=config.images, seed=seed, run=str(folder)), ROWS[name])
+    study = STUDIES[config.study]
+    faces = dataclasses.replace(study.base.faces, cache=config.cache)
+    folder = config.out / config.study / f"{name.replace(' ', '-').replace(':', '')}-{seed}-{config.images}"
+    base = dataclasses.replace(study.base, faces=faces, images=config.images, seed=seed, run=str(folder))
+    return merge(base, study.rows[name])
 
 
 def _first_part(config: AblateConfig, name: str, seed: int) -> TrainConfig:
     """The run up to where refining terms, or the critic, join: rows that differ in these alone have the same."""
-    run = _run(config, name, seed)
-    same = {term: getattr(BASE.weights, term) for term in REFINING | {"r1"}}
-    part = merge(run, {"weights": same, "adversarial_kind": BASE.adversarial_kind, "run": ""})
-    return dataclasses.replace(part, run=str(config.out / f"first-{zlib.crc32(repr(part).encode()):08x}-{seed}"))
+    base, run = STUDIES[config.study].base, _run(config, name, seed)
+    same = {term: getattr(base.weights, term) for term in REFINING | {"r1"}}
+    part = merge(run, {"weights": same, "adversarial_kind": base.adversarial_kind, "run": ""})
+    folder = config.out / config.study / f"first-{zlib.crc32(repr(part).encode()):08x}-{seed}"
+    return dataclasses.replace(part, run=str(folder))
 
 
 def _train_first_part(part: TrainConfig) -> str:
@@ -221,12 +298,10 @@ def _train(config: AblateConfig, name: str, seed: int) -> Path:
 
 
 def _row(config: AblateConfig, name: str, seed: int) -> dict[str, Any]:
-    run = _run(config, name, seed)
-    _, validation = train.load_data(run)
+    _, validation = train.load_data(_run(config, name, seed))
     model = weights.load(_train(config, name, seed) / "checkpoint" / "model")
     with torch.inference_mode():
-        figures = transfer.measure(model, validation, 192, 0)["model"]
-        edits = edit.measure(model, validation, 32)
+        figures = STUDIES[config.study].figures(model, validation)
         seen = recognition.measure(model, validation)
         photographed = photographs.recognize(model, config.photographs)[0] if config.photographs else None
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
@@ -236,23 +311,32 @@ def _row(config: AblateConfig, name: str, seed: int) -> dict[str, Any]:
         "images": config.images,
         "commit": commit.stdout.strip(),
         **figures,
-        "edit_accuracy": edits["mean_expression_accuracy"],
-        "monotone": edits["own"]["monotone"],
         "recognition": seen["accuracy"],
-        "photographs": photographed and photographed["recognition"]["model"]["accuracy"],
-        "photographs_smile": photographed and photographed["smile"]["higher"] / photographed["smile"]["people"],
+        **_of_photographs(photographed),
     }
 
 
-def table(results: list[dict[str, Any]]) -> str:
+def _of_photographs(read: dict[str, Any] | None) -> dict[str, float | None]:
+    if read is None:
+        return dict.fromkeys(name for name in _READING_COLUMNS if name.startswith("photographs"))
+    shares = read["recognition"]["model"]
+    return {
+        "photographs": shares["accuracy"],
+        **{f"photographs_{name}": share for name, share in shares["share"].items()},
+        "photographs_smile": read["smile"]["higher"] / read["smile"]["people"],
+        "photographs_units": float(np.mean([*read["units"].values()])),
+    }
+
+
+def table(results: list[dict[str, Any]], columns: dict[str, str]) -> str:
     """What the base reaches, and by how much the other rows differ from it: means and standard deviations over seeds.
 
     Differences are taken within each seed, since seeds differ more than most rows do.
     """
     by_seed: dict[str, dict[int, np.ndarray]] = {}
     for row in results:
-        by_seed.setdefault(row["row"], {})[row["seed"]] = np.array([row[key] for key in _COLUMNS], float)
-    lines = ["| | seeds | " + " | ".join(_COLUMNS.values()) + " |", "|---" * (len(_COLUMNS) + 2) + "|"]
+        by_seed.setdefault(row["row"], {})[row["seed"]] = np.array([row[key] for key in columns], float)
+    lines = ["| | seeds | " + " | ".join(columns.values()) + " |", "|---" * (len(columns) + 2) + "|"]
     for name, figures in by_seed.items():
         sign = "" if name == "base" else "+"
         against = {} if name == "base" else by_seed["base"]
@@ -268,7 +352,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     try:
         config = tyro.cli(AblateConfig, args=arguments, description=__doc__)
-        print(table(ablate(config)))
+        print(table(ablate(config), STUDIES[config.study].columns))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
