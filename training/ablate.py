@@ -126,6 +126,7 @@ _COLUMNS = {
     "gain_db": "gain dB",
     "l1_changed": "L1, changed pixels",
     "perceptual": "perceptual",
+    "kid": "KID",
     "expression_accuracy": "expression accuracy",
     "expression_accuracy_from_expressive": "from expressive",
     "identity_similarity": "identity similarity",
