@@ -1,8 +1,8 @@
 """Cost of training: `python -m benchmarks.training --preset tiny`.
 
 A step's parts (data, the networks forward and back before and while refining, the critic, the optimiser), each by
-itself; what each term of the objective costs, as the difference that leaving it out makes; the step compiled; and whole
-runs of one and of several processes. Faces are rendered first, and not counted.
+itself; what each term of the objective costs, which is what leaving it out saves; the step compiled; and whole runs of
+one and of several processes. Faces are rendered first, and not counted.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ class TrainingConfig:
     batch: int = 8
     """Images per step and process."""
 
-    steps: int = 5
+    steps: int = 15
     """Steps that are counted; one more warms up."""
 
     people: int = 16
@@ -72,12 +72,28 @@ def measure(config: TrainingConfig) -> list[Row]:
     settings = {"steps": config.steps, "threads": 1}
     rows: list[Row] = []
 
-    def part(name: str, work: Callable[[], Any]) -> dict[str, float]:
-        wall_ms, cpu_ms = timed(work, device, 1, config.steps)
-        figures = spread(wall_ms, "ms") | {"cpu_ms_per_image": float(np.percentile(cpu_ms, 25)) / config.batch}
+    def keep(name: str, figures: dict[str, float]) -> dict[str, float]:
         case = {"preset": config.preset, "size_px": run.model.image_size, "batch": config.batch, "part": name}
         rows.append(row("training", case, figures, settings, device.type))
         return rows[-1]["figures"]
+
+    def part(name: str, work: Callable[[], Any]) -> dict[str, float]:
+        wall_ms, cpu_ms = timed(work, device, 1, config.steps)
+        return keep(name, spread(wall_ms, "ms") | {"cpu_ms_per_image": _lower_quartile(cpu_ms) / config.batch})
+
+    def term(name: str, work: Callable[[], Any]) -> None:
+        # In turn with the whole step: on a busy machine the same step costs more at one time than another.
+        work()
+        pairs_ms = np.array([[timed(step, device, 0, 1) for step in (whole, work)] for _ in range(config.steps)])
+        wall_ms, cpu_ms = pairs_ms[:, :, 0, 0], pairs_ms[:, :, 1, 0]  # [steps, with and without]
+        saved_ms, saved_cpu_ms = ((ms[:, 0] - ms[:, 1]) / config.batch for ms in (wall_ms, cpu_ms))
+        costs = {
+            "term_ms_per_image": float(np.median(saved_ms)),
+            "term_cpu_ms_per_image": float(np.median(saved_cpu_ms)),
+            "term_cpu_ms_per_image_iqr": float(np.subtract(*np.percentile(saved_cpu_ms, (75, 25)))),
+        }
+        cpu_ms_per_image = _lower_quartile(cpu_ms[:, 1]) / config.batch
+        keep(name, spread(wall_ms[:, 1], "ms") | {"cpu_ms_per_image": cpu_ms_per_image} | costs)
 
     data = part("data", lambda: load(1))
     first = part("first stage", _generator_step(state, batch, run, refine=False))
@@ -93,14 +109,10 @@ def measure(config: TrainingConfig) -> list[Row]:
             "images_per_cpu_s": 1e3 / cost,
             "share_of_data": data["cpu_ms_per_image"] / cost,
         }
-        case = {"preset": config.preset, "size_px": run.model.image_size, "batch": config.batch, "part": name}
-        rows.append(row("training", case, figures, settings, device.type))
-    for term in tqdm([name for name, weight in vars(run.weights).items() if weight and name != "r1"], desc="terms"):
-        without = dataclasses.replace(run, weights=dataclasses.replace(run.weights, **{term: 0.0}))
-        # With the term once more, right before: on a busy machine the same step costs more at one time than another.
-        with_ms = np.percentile(timed(whole, device, 1, config.steps)[1], 25) / config.batch
-        less = part(f"refining without {term}", _generator_step(state, batch, without, refine=True))
-        less["term_cpu_ms_per_image"] = float(with_ms) - less["cpu_ms_per_image"]
+        keep(name, figures)
+    for name in tqdm([name for name, weight in vars(run.weights).items() if weight and name != "r1"], desc="terms"):
+        without = dataclasses.replace(run, weights=dataclasses.replace(run.weights, **{name: 0.0}))
+        term(f"refining without {name}", _generator_step(state, batch, without, refine=True))
     if config.compiled:
         drawing, compiled = _drawing(state, batch), torch.compile(_drawing(state, batch))
         part("drawing", lambda: drawing().backward())
@@ -116,6 +128,10 @@ def _run(config: TrainingConfig) -> TrainConfig:
     # All terms have a weight, so that all are measured.
     weights = TermWeights(**{name: value or 0.1 for name, value in vars(TermWeights()).items()})
     return dataclasses.replace(base, faces=faces, weights=weights, batch_size=config.batch, start_from=None, threads=1)
+
+
+def _lower_quartile(values: Sequence[float] | np.ndarray) -> float:
+    return float(np.percentile(values, 25))
 
 
 def _generator_step(state: train.State, batch: Batch, run: TrainConfig, *, refine: bool) -> Callable[[], None]:
