@@ -166,8 +166,9 @@ def lines(rows: list[Row], x: str, y: str) -> dict[str, list[tuple[float, float]
 
 _TORCHSERVE = "serving --servers torchserve --protocols torchserve"
 SUITES = (
-    "latency --engines eager onnx openvino aoti --batches 1 8 32",
+    "latency --engines eager onnx onnx-int8 openvino aoti --batches 1 8 32",
     "peers",
+    "peers --engine onnx-int8",
     "serving --servers torchserve fastapi litserve triton --repeats 3 --cold-starts 3 --warm-up-seconds 30",
     f"{_TORCHSERVE} --concurrencies 1 2 4 8 16 32 64 128 256",
     f"{_TORCHSERVE} --tasks recognize --concurrencies 8 --sizes 128 256 512 1024 2048 4898",
