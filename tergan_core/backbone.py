@@ -76,8 +76,9 @@ class Backbone(nn.Module):
         """Feature maps, finest first; map i has `channels[i]` channels and is `strides[i]` times smaller."""
         if self.standardize:
             mean = reduce(image, "b c h w -> b 1 1 1", "mean")
-            variance = reduce((image - mean) ** 2, "b c h w -> b 1 1 1", "mean")
-            return self.features((image - mean) / (variance.sqrt() + 0.05))
+            centred = image - mean
+            variance = reduce(centred * centred, "b c h w -> b 1 1 1", "mean")
+            return self.features(centred * (1 / (variance.sqrt() + 0.05)))  # no power, one division
         return self.features((image - self.mean) / self.std)
 
 

@@ -268,7 +268,7 @@ class FaceEditor:
                 values.append(error)
         if not pictures:
             return values
-        batch = torch.stack(pictures).to(self._device, memory_format=torch.channels_last)
+        batch = torch.stack(pictures).to(self._device)
         made = encode(batch)
         return [next(made) if value is None else value for value in values]
 
