@@ -14,8 +14,9 @@ import shutil
 import subprocess
 import sys
 import zlib
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -245,13 +246,16 @@ def ablate(config: AblateConfig) -> list[dict[str, Any]]:
         ProcessPoolExecutor(config.workers, mp_context=context, max_tasks_per_child=1) as pool,
         tqdm(total=len(missing), desc="ablations", unit="row") as bar,
     ):
-        by_run = {part.run: part for part in parts.values()}
-        running = {pool.submit(_train_first_part, part) for part in by_run.values()}
-        while running:
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            for result in (future.result() for future in done):
-                if isinstance(result, str):
-                    running |= {pool.submit(_row, config, *key) for key in missing if parts[key].run == result}
+        first = {part.run: part for part in parts.values()}.values()
+        tasks: deque[tuple[Any, ...]] = deque((_train_first_part, part) for part in first)
+        running: set[Future[Any]] = set()
+        while tasks or running:
+            while tasks and len(running) < config.workers:
+                running.add(pool.submit(*tasks.popleft()))
+            ended, running = wait(running, return_when=FIRST_COMPLETED)
+            for result in (future.result() for future in ended):
+                if isinstance(result, str):  # the rows of this first part come before other first parts
+                    tasks.extendleft((_row, config, *key) for key in reversed(missing) if parts[key].run == result)
                     continue
                 found[result["row"], result["seed"]] = result
                 with file.open("a", encoding="utf-8") as results:
