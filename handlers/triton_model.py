@@ -9,7 +9,7 @@ from pathlib import Path
 import triton_python_backend_utils as pb_utils
 
 from tergan_core.open_inference import InferRequest
-from tergan_core.serving import Service, error_text
+from tergan_core.serving import Service, error_code, error_text
 
 
 class TritonPythonModel:
@@ -21,6 +21,7 @@ class TritonPythonModel:
         gpu = args["model_instance_kind"] == "GPU"
         device = f"cuda:{args['model_instance_device_id']}" if gpu else "cpu"
         self.service = Service.load(folder, args["model_name"], device, threads=1)
+        self.service.warm_up(8)
 
     def execute(self, requests):
         """One response per request; a bad request gets its error and leaves the others alone."""
@@ -33,6 +34,8 @@ class TritonPythonModel:
 
     def _response(self, answer):
         if isinstance(answer, Exception):
-            error = pb_utils.TritonError(error_text(answer), pb_utils.TritonError.INVALID_ARG)
+            ours = error_code(answer) == "internal_error"
+            kind = pb_utils.TritonError.INTERNAL if ours else pb_utils.TritonError.INVALID_ARG
+            error = pb_utils.TritonError(error_text(answer), kind)
             return pb_utils.InferenceResponse(error=error)
         return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in answer.items()])

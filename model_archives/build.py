@@ -4,6 +4,8 @@ With `--triton OUT` it writes a Triton model repository in their place.
 """
 
 import argparse
+import hashlib
+import shutil
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -30,9 +32,15 @@ def usual_engine(source: str | Path) -> EngineName | None:
 
 
 def _with_engine(source: str | Path, engine: EngineName, store: Path) -> Path:
-    """The model folder with its compiled functions, which is kept in the store: compiling takes half a minute."""
-    folder = store / f".{engine}-{weights.describe(source)['sha256'][:12]}-torch-{version('torch')}"
-    if not (folder / "config.json").exists():  # it is written last
+    """The model folder with its compiled functions. Compiling takes half a minute, so the store keeps it until the
+    model, this package or PyTorch is another one."""
+    made_of = hashlib.sha256(version("torch").encode())
+    for path in [*weights.files(weights.locate(source)), *sorted(Path(weights.__file__).parent.glob("*.py"))]:
+        made_of.update(path.read_bytes())
+    folder = store / f".{engine}-{made_of.hexdigest()[:16]}"
+    if not (folder / weights.DESCRIPTION).exists():  # it is written last
+        for old in store.glob(f".{engine}-*"):
+            shutil.rmtree(old)
         export(source, engine, folder)
     return folder
 

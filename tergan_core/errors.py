@@ -129,7 +129,7 @@ class MissingLibraryError(TerganError, OSError):
 def close_names(name: str, known: Iterable[str]) -> str:
     """A sentence that offers the names nearest to `name`, or all of them if none is near and they are few."""
     known = list(known)
-    near = difflib.get_close_matches(str(name).lower(), known, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(str(name)[:100].lower(), known, n=3, cutoff=0.5)
     if near:
         return f"Close names: {', '.join(near)}."
     return f"Known names: {', '.join(known)}." if len(known) <= 12 else ""

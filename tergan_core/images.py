@@ -4,6 +4,7 @@ All ways to hand in the same picture give the same tensor to the bit. Sizes are 
 """
 
 import io
+import math
 import os
 import re
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from .errors import ImageTooLargeError, InvalidImageError, UnsupportedMediaTypeError
+from .errors import ImageTooLargeError, InvalidImageError, TerganError, UnsupportedMediaTypeError
 from .provenance import Notice
 
 MAX_PIXELS = 40_000_000
@@ -140,6 +141,35 @@ def face_tensor(
         square = _bytes_of(square)
     size = (size_px, size_px)
     return _unit_floats(torch.nn.functional.interpolate(square[None], size, mode="bicubic", antialias=True)[0])
+
+
+def to_file(image: ImageInput, *, name: str = "image") -> bytes:
+    """The picture as a file that servers read: a PNG, JPEG or WebP file is handed on as it is, all else becomes PNG.
+
+    Args:
+        image, name: as `to_tensor`.
+
+    Raises:
+        InvalidImageError, ImageTooLargeError: as `to_tensor`; what is behind a file's header is not looked at.
+
+    >>> to_file(np.zeros((4, 4, 3), np.uint8))[1:4]
+    b'PNG'
+    """
+    if not isinstance(image, np.ndarray | Tensor | PIL.Image.Image):
+        image = _bytes(image, name)
+        if _open(image, name).format in {format.upper() for format in WRITABLE}:
+            return image
+    return encode(to_pixels(image, name=name))
+
+
+def count_pixels(image: bytes | np.ndarray) -> int:
+    """Pixels of an array `[h w c]`, or of a file as its header has them; 0 if there is no header to be read."""
+    if isinstance(image, np.ndarray):
+        return image.shape[0] * image.shape[1]
+    try:
+        return math.prod(_open(image, "image").size)
+    except TerganError:
+        return 0
 
 
 def frames(image: ImageInput, *, name: str = "image") -> tuple[list[UInt8[np.ndarray, "h w 3"]], list[int]]:

@@ -16,7 +16,7 @@ from .errors import ConfigError, MissingExtraError, close_names
 from .open_inference import MAX_ITEMS
 from .serving import FIELDS, OUTPUTS
 
-TASKS = ("transfer", "edit", "recognize")
+TASKS = tuple(FIELDS)
 
 _PACKAGED = Path(__file__).parent / "archive"
 _CLONE = Path(__file__).parents[1]

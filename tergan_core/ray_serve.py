@@ -13,11 +13,13 @@ import tyro
 
 from . import weights
 from .batch import start_ray
-from .errors import MissingExtraError, TerganError
-from .serving import FIELDS, Request, Response, Service, request_from_row
+from .errors import InvalidRequestError, MissingExtraError, TerganError
+from .serving import FIELDS, Request, Response, Service, error_response, request_from_row
 
 MAX_BODY = 2**25
 """Largest number of bytes in a request, as in TorchServe's settings."""
+
+_BATCH = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +49,15 @@ class Task:
         from ray import serve
 
         self.service = Service.load(source, task, threads=1)
-        self.answer = serve.batch(max_batch_size=8, batch_wait_timeout_s=0.001)(self._answer)
+        self.service.warm_up(_BATCH)
+        self.answer = serve.batch(max_batch_size=_BATCH, batch_wait_timeout_s=0.001)(self._answer)
 
     async def _answer(self, requests: list[Request]) -> list[Response]:
         return self.service.handle(requests)
 
     async def __call__(self, http: Any) -> Any:
+        from starlette.exceptions import HTTPException
+        from starlette.formparsers import MultiPartException
         from starlette.responses import Response as HttpResponse
 
         headers = dict(http.headers)
@@ -64,9 +69,12 @@ class Task:
         if is_form and length is None:  # its parser would read without end
             return HttpResponse(status_code=411)
         if is_form:
-            async with http.form() as form:
-                for name, value in form.items():
-                    row[name] = value.encode() if isinstance(value, str) else await value.read()
+            try:
+                async with http.form() as form:
+                    for name, value in form.items():
+                        row[name] = value.encode() if isinstance(value, str) else await value.read()
+            except (MultiPartException, HTTPException) as error:
+                return _http(error_response(InvalidRequestError(f"the body is no multipart form: {error}")))
         else:
             body = bytearray()
             async for part in http.stream():
@@ -74,9 +82,20 @@ class Task:
                 if len(body) > MAX_BODY:
                     return HttpResponse(status_code=413)
             row["body"] = bytes(body)
-        response = await self.answer(request_from_row(row, headers))
-        more = dict(response.headers)
-        return HttpResponse(response.body, response.status, more, response.content_type)
+        return _http(await self.answer(request_from_row(row, headers)))
+
+
+class Ping:
+    """Answers TorchServe's `/ping`, by which clients ask whether a server is ready."""
+
+    async def __call__(self, http: Any) -> dict[str, str]:
+        return {"status": "Healthy"}
+
+
+def _http(response: Response) -> Any:
+    from starlette.responses import Response as HttpResponse
+
+    return HttpResponse(response.body, response.status, dict(response.headers), response.content_type)
 
 
 def deployment(task: str, source: str = weights.SHIPPED, replicas: int = 1) -> Any:
@@ -117,6 +136,8 @@ def main(arguments: list[str] | None = None) -> int:
     serve.start(http_options={"host": config.host, "port": config.port})
     for task, application in applications.items():
         serve.run(application, name=task, route_prefix=f"/predictions/{task}")
+    ping = serve.deployment(ray_actor_options={"num_cpus": 0})(Ping).bind()
+    serve.run(ping, name="ping", route_prefix="/ping")
     print(f"serving http://{config.host}:{config.port}/predictions/TASK", file=sys.stderr, flush=True)
     signal.sigwait({signal.SIGINT, signal.SIGTERM})
     serve.shutdown()

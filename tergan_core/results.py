@@ -146,7 +146,7 @@ class EditedPhoto(_Picture):
     """
 
     image: UInt8[np.ndarray, "h w 3"] = field(repr=False)
-    """RGB pixels, as many as the photo had."""
+    """RGB pixels, as many as the photo had; with `align=False` the face in the model's size."""
 
     faces: tuple[GeneratedFace, ...]
     """What was pasted in, as the network drew it."""

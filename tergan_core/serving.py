@@ -26,6 +26,7 @@ from torch import Tensor
 from . import open_inference
 from .errors import (
     EngineError,
+    ImageTooLargeError,
     IntensityError,
     InvalidRequestError,
     MissingFieldError,
@@ -33,7 +34,7 @@ from .errors import (
     UnsupportedMediaTypeError,
     close_names,
 )
-from .images import Limits, encode, face_tensor
+from .images import Limits, count_pixels, encode, face_tensor
 from .open_inference import HEADER_LENGTH, InferRequest
 from .pipeline import FaceEditor
 from .results import GeneratedFace, Recognition
@@ -70,6 +71,10 @@ request that names none gets those that recognition has, or `image`."""
 LIMITS = Limits(max_pixels=25_000_000, formats=("PNG", "JPEG", "WEBP"))
 """Which pictures are read of those that strangers send. Photographs of 24 megapixels are: decoding takes 16 bytes a
 pixel or less, as a test measures, so that a worker needs up to 400 MB more than at rest, whatever its batch."""
+
+MAX_PICTURES = 2
+"""Pictures of the largest size that one request of tensors may hold, as many as a transfer has; of smaller ones more.
+So no kind of request takes longer to read than another."""
 
 MAX_TEXT = 200
 """Largest number of characters in a field that is not a picture."""
@@ -250,9 +255,8 @@ class Service:
         return responses
 
     def _report(self, jobs: list[_Job], times: list[float], observe: Observe) -> None:
-        pictures = [name for name, kind in FIELDS[self.task].items() if kind == "picture"]
         observe("requests", len(jobs))
-        observe("faces", sum(len(job.calls) for job in jobs) * len(pictures))
+        observe("faces", sum(len(job.calls) for job in jobs) * len(self._pictures))
         for code, count in Counter(error_code(job.error) for job in jobs if job.error).items():
             observe("errors", count, code=code)
         for stage, (start, end) in zip(STAGES, pairwise(times), strict=True):
@@ -275,6 +279,8 @@ class Service:
             return _Job([self._decode(_raw_fields(request, self.task))], media_type)
         except TerganError as error:
             return _Job(error=error)
+        except RecursionError:
+            return _Job(error=InvalidRequestError("the request is nested too deeply; accepted: plain fields"))
 
     def _tensor_job(self, infer: InferRequest, accept: str) -> _Job:
         """As `_job`. The option `accept` takes the place of the header, which not all of its routes have."""
@@ -284,13 +290,16 @@ class Service:
                 shown = min(unknown)[:100]
                 known = close_names(shown, OUTPUTS[self.task])
                 raise _at(shown, InvalidRequestError(f"{self.task} has no output {shown!r}. {known}"))
-            for item in open_inference.items(infer, FIELDS[self.task]):
+            items = open_inference.items(infer, FIELDS[self.task])
+            self._check_pixels(items)
+            faces: dict[int, Tensor] = {}
+            for item in items:
                 wanted = _text("accept", item.pop("accept", accept))
                 # Clients of the protocol ask for JSON or octets, which says nothing of the pictures inside.
                 offered = [*self._media_types, "application/json", "application/octet-stream"]
                 chosen = choose_media_type(wanted, offered)
                 job.media_type = chosen if chosen in IMAGE_TYPES else "image/png"
-                job.calls.append(self._decode(item))
+                job.calls.append(self._decode(item, faces))
         except TerganError as error:
             job.error, job.calls = error, []
         return job
@@ -306,7 +315,21 @@ class Service:
     def _media_types(self) -> list[str]:
         return [] if self.task == "recognize" else list(IMAGE_TYPES)
 
-    def _decode(self, raw: Fields) -> Fields:
+    def _check_pixels(self, items: list[Fields]) -> None:
+        """Whether pictures that can be read in time are asked for; each counts once, however many items show it."""
+        pictures = {id(item[name]): (name, item[name]) for item in items for name in self._pictures if name in item}
+        if len(pictures) <= MAX_PICTURES:
+            return  # each has its own limit
+        accepted = MAX_PICTURES * self.limits.max_pixels
+        if sum(count_pixels(_content(*picture)) for picture in pictures.values()) > accepted:
+            raise ImageTooLargeError(
+                f"the {len(pictures)} pictures have more than {accepted} pixels in all; accepted: that many. "
+                "Send them in several requests, or scale them down first."
+            )
+
+    def _decode(self, raw: Fields, faces: dict[int, Tensor] | None = None) -> Fields:
+        """The fields of one call. `faces` keeps pictures that several calls share: each is read once."""
+        faces = {} if faces is None else faces
         kinds = FIELDS[self.task]
         for name in raw:
             if name not in kinds:
@@ -319,7 +342,13 @@ class Service:
         for name, kind in kinds.items():
             try:
                 if name in raw:
-                    decoded[name] = self._readers[kind](name, raw[name])
+                    value = raw[name]
+                    if kind != "picture":
+                        decoded[name] = _READERS[kind](name, value)
+                        continue
+                    if id(value) not in faces:
+                        faces[id(value)] = self._picture(name, value)
+                    decoded[name] = faces[id(value)]
                 elif name not in optional:
                     required = ", ".join(field for field in kinds if field not in optional)
                     raise MissingFieldError(f"the field {name!r} is missing; {self.task} needs: {required}")
@@ -330,11 +359,12 @@ class Service:
         return decoded
 
     @property
-    def _readers(self) -> dict[str, Callable[[str, Any], Any]]:
-        return {"picture": self._picture, "text": _text, "number": _number, "weights": _weights}
+    def _pictures(self) -> list[str]:
+        """The fields that are pictures."""
+        return [name for name, kind in FIELDS[self.task].items() if kind == "picture"]
 
     def _picture(self, name: str, value: object) -> Float[Tensor, "3 h w"]:
-        image = value if isinstance(value, np.ndarray) else _bytes(name, value)
+        image = _content(name, value)
         return face_tensor(image, self.editor.config.image_size, name=name, limits=self.limits)
 
     def _run(self, calls: list[Fields]) -> list[Any]:
@@ -505,6 +535,10 @@ def _json_object(body: object) -> Fields:
     return value
 
 
+def _content(name: str, value: object) -> bytes | np.ndarray:
+    return value if isinstance(value, np.ndarray) else _bytes(name, value)
+
+
 def _bytes(name: str, value: object) -> bytes:
     """A picture's file content: bytes as they are, text as base64 (a data URL is welcome)."""
     if isinstance(value, bytes | bytearray | memoryview):
@@ -546,9 +580,17 @@ def _weights(name: str, value: object) -> dict[str, Any]:
             value = json.loads(value if isinstance(value, str) else bytes(value)) if len(value) <= MAX_WEIGHTS else None
         except (ValueError, RecursionError):
             value = None
-    if not isinstance(value, dict) or len(value) > MAX_WEIGHTS:
+    if (
+        not isinstance(value, dict)
+        or any(isinstance(weight, dict | list) for weight in value.values())
+        or len(json.dumps(value)) > MAX_WEIGHTS
+    ):
         raise InvalidRequestError(f'{name!r} is no JSON object of weights; accepted: such as {{"mouthSmile": 0.6}}')
     return value
+
+
+_READERS: dict[str, Callable[[str, Any], Any]] = {"text": _text, "number": _number, "weights": _weights}
+"""What reads each kind of field but pictures."""
 
 
 def _at(field: str, error: TerganError) -> TerganError:

@@ -120,7 +120,13 @@ def describe(source: str | Path = SHIPPED) -> dict[str, Any]:
             f"{str(path)!r} has format {description['format_version']}; this tergan-core reads {FORMAT_VERSION}. "
             "Upgrade with: pip install -U tergan-core"
         )
-    engine_files = description.get("engine", {}).get("sha256", {})
+    engine = description.get("engine", {"name": "eager", "sha256": {}, "built_for": {}})
+    if not isinstance(engine, dict) or not (
+        isinstance(engine.get("name"), str)
+        and all(isinstance(engine.get(key), dict) for key in ("sha256", "built_for"))
+    ):
+        raise WeightsCorruptError(f"'engine' in {str(path)!r} lacks name, sha256 or built_for. Export the model again.")
+    engine_files = engine["sha256"]
     outside = [name for name in engine_files if Path(name).name != name or name == ".."]
     if outside:
         raise WeightsCorruptError(f"{str(path)!r} names {outside[0]!r}, which is not a file of this folder.")
@@ -133,8 +139,16 @@ def write_description(folder: Path, description: dict[str, Any]) -> None:
 
 
 def files(folder: Path) -> list[Path]:
-    """The files that belong to the model of a folder, those of its engine included."""
-    names = [DESCRIPTION, _WEIGHTS, _CARD, _METRICS, *describe(folder).get("engine", {}).get("sha256", {})]
+    """The files that belong to the model of a folder, those of its engine included.
+
+    Raises:
+        WeightsCorruptError: a file of its engine is missing or changed.
+    """
+    compiled = describe(folder).get("engine", {}).get("sha256", {})
+    for name, digest in compiled.items():
+        if not (folder / name).exists() or sha256(folder / name) != digest:
+            raise WeightsCorruptError(f"{str(folder / name)!r} is missing or changed. Export the model again.")
+    names = (DESCRIPTION, _WEIGHTS, _CARD, _METRICS, *compiled)
     return [folder / name for name in names if (folder / name).exists()]
 
 
@@ -195,6 +209,8 @@ def _download(repository: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(repository, allow_patterns=[DESCRIPTION, _WEIGHTS, _CARD, _METRICS]))
+        # Compiled functions as well, but no native code (.pt2): that is built where it runs.
+        patterns = [DESCRIPTION, _WEIGHTS, _CARD, _METRICS, "*.onnx"]
+        return Path(snapshot_download(repository, allow_patterns=patterns))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise WeightsNotFoundError(f"cannot get 'hf:{repository}' from the Hugging Face Hub: {error}") from error

@@ -34,6 +34,7 @@ from tritonclient.grpc import service_pb2
 from benchmarks import fuzz, proxy
 from model_archives import build
 from model_archives import server as server_module
+from model_archives.rollout import rollout
 from model_archives.server import FOLDER, TorchServe, curl_lines
 from tergan_core import weights
 from tergan_core.client import Client
@@ -102,6 +103,34 @@ def ask(server, task, fields, accept="*/*"):
 
 def pixels(body):
     return np.asarray(PIL.Image.open(io.BytesIO(body))).astype(int)
+
+
+def test_a_second_server_that_cannot_start_leaves_the_link_of_the_first(tmp_path, monkeypatch):
+    link = tmp_path / "key_file.json"
+    link.write_text("of the first")
+    monkeypatch.setattr(sys, "argv", ["server", "--store", str(tmp_path)])
+    monkeypatch.setattr(server_module, "stop_on_sigterm", lambda: None)
+    with pytest.raises(SystemExit, match="no archive"):
+        server_module.main()
+    assert link.read_text() == "of the first"
+
+
+def test_a_new_version_takes_the_place_of_the_old_one_in_the_store(server, tiny_model, tiny_folder, tmp_path):
+    def roll_out(source):
+        build.build(source, server.store)
+        removed = rollout("edit", "edit.mar", server.management_headers, server.management_url, drain_s=0)
+        assert ask(server, "edit", {"image": png(), "expression": "fear"})[0] == 200
+        described = json.loads(send(f"{server.management_url}/models/edit/all", **server.management_headers)[2])
+        return removed, [model["modelVersion"] for model in described]
+
+    newer = weights.save(tiny_model, tmp_path / "newer", version="9.9")
+    old = weights.describe(tiny_folder)["version"]
+    try:
+        assert roll_out(newer) == ([old], ["9.9"])
+        with pytest.raises(RuntimeError, match="409"):
+            roll_out(newer)
+    finally:
+        assert roll_out(tiny_folder) == (["9.9"], [old])
 
 
 def same(drawn, expected):

@@ -105,7 +105,6 @@ def test_nothing_is_lost_when_a_worker_and_then_the_run_itself_are_killed(photos
     assert np.abs(drawn.astype(int) - expected).max() <= 1
 
 
-@needs_ray
 def test_a_folder_of_another_command_is_left_alone(photos, tiny_folder, tmp_path):
     out = tmp_path / "out"
     settings = config(photos, out, tiny_folder)

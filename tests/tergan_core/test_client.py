@@ -9,14 +9,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
+from tergan_core import serving
 from tergan_core.client import AsyncClient, Client
 from tergan_core.errors import (
+    ImageTooLargeError,
     InvalidImageError,
     InvalidRequestError,
     ServerError,
     UnknownExpressionError,
     UnknownUnitError,
 )
+from tergan_core.images import encode, face_tensor
 from tergan_core.provenance import inspect
 from tergan_core.results import Recognition
 from tergan_core.serving import FIELDS, Service, request_from_row
@@ -42,10 +45,18 @@ def server(tiny_editor):
 
     class Handler(BaseHTTPRequestHandler):
         busy = 0
+        together = None
+        too_large = False
 
         def do_POST(self):
             body = self.rfile.read(int(self.headers["Content-Length"]))
+            if Handler.too_large:
+                self.send_response(413)
+                self.send_header("Content-Length", "0")
+                return self.end_headers()
             task = next(part for part in self.path.split("/") if part in services)
+            if Handler.together:
+                Handler.together.wait()
             with lock:
                 row = multipart(self.headers["Content-Type"], body)
                 (response,) = services[task].handle([request_from_row(row, dict(self.headers))])
@@ -150,8 +161,31 @@ def test_the_asynchronous_client_asks_for_all_items_at_once(server, face_images)
         async with AsyncClient(f"http://127.0.0.1:{server.server_port}") as client:
             return await asyncio.gather(client.recognize(face_images), client.edit(face_images[0], "fear"))
 
-    found, drawn = asyncio.run(ask())
+    server.handler.together = threading.Barrier(len(face_images) + 1, timeout=20)
+    try:
+        found, drawn = asyncio.run(ask())
+    finally:
+        server.handler.together = None
     assert len(found) == len(face_images) and drawn.to == "fear"
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "webp"])
+def test_a_file_is_sent_as_it_is(client, tiny_editor, face_images, tmp_path, monkeypatch, kind):
+    file = tmp_path / f"face.{kind}"
+    file.write_bytes(encode(face_images[0], kind))
+    sent = []
+    monkeypatch.setattr(
+        serving, "face_tensor", lambda image, *a, **k: sent.append(image) or face_tensor(image, *a, **k)
+    )
+    found = client.recognize(file)
+    assert sent == [file.read_bytes()]
+    assert found.probabilities == pytest.approx(tiny_editor.recognize(file).probabilities, abs=1e-6)
+
+
+def test_what_is_too_large_for_the_server_is_said(server, face_images, monkeypatch):
+    monkeypatch.setattr(server.handler, "too_large", True)
+    with Client(f"http://127.0.0.1:{server.server_port}") as client, pytest.raises(ImageTooLargeError, match="Scale"):
+        client.recognize(face_images[0])
 
 
 @pytest.mark.parametrize("protocol", ["torchserve", "kserve-http", "kserve-grpc"])

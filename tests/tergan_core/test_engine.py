@@ -154,6 +154,16 @@ def test_a_folder_whose_engine_cannot_run_here_runs_eagerly_and_the_log_says_why
         FaceEditor.load(folder, device="cpu", engine="onnx")
 
 
+def test_a_missing_or_changed_file_of_the_engine_is_not_packed(onnx_folder, tmp_path):
+    folder = shutil.copytree(onnx_folder, tmp_path / "model")
+    (folder / "draw.onnx").write_bytes(b"something else")
+    with pytest.raises(WeightsCorruptError, match=r"draw\.onnx"):
+        packing.pack("edit", folder, tmp_path)
+    (folder / "draw.onnx").unlink()
+    with pytest.raises(WeightsCorruptError, match=r"draw\.onnx"):
+        packing.pack("edit", folder, tmp_path)
+
+
 def test_a_missing_file_of_the_engine_leaves_eager(onnx_folder, tmp_path, caplog):
     folder = shutil.copytree(onnx_folder, tmp_path / "missing")
     (folder / "draw.onnx").unlink()

@@ -7,10 +7,12 @@ import json
 import numpy as np
 import PIL.Image
 import pytest
+import torch
 import tritonclient.http as triton
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tergan_core import serving
 from tergan_core.images import encode
 from tergan_core.open_inference import DATATYPES, HEADER_LENGTH
 from tergan_core.pipeline import FaceEditor
@@ -71,6 +73,23 @@ def test_several_pictures_are_several_items_and_a_single_option_holds_for_all(se
         assert np.abs(got.astype(int) - wanted.image).max() <= 1
 
 
+def test_a_picture_for_all_items_is_read_once(services, face_image, monkeypatch):
+    read = []
+    monkeypatch.setattr(serving, "face_tensor", lambda image, *_, **__: read.append(image) or torch.zeros(3, 32, 32))
+    picture = objects(encode(face_image))
+    inputs = [tensor("identity", picture, "BYTES"), tensor("expression", picture, "BYTES")]
+    inputs.append(tensor("intensity", np.zeros([64, 1], np.float32), "FP32"))
+    assert arrays(ask(services["transfer"], inputs, ["image_pixels"])).as_numpy("image_pixels").shape[0] == 64
+    assert len(read) == 2
+
+
+def test_pictures_that_take_too_long_to_read_are_refused_by_their_headers(services, monkeypatch):
+    large = encode(np.zeros((5000, 4000, 3), np.uint8), "webp")
+    monkeypatch.setattr(serving, "face_tensor", lambda *_, **__: pytest.fail("none should be read"))
+    response = ask(services["recognize"], [tensor("image", objects(*[large] * 3), "BYTES")])
+    assert response.status == 413 and b"the 3 pictures have more than 50000000 pixels" in response.body
+
+
 def test_recognition_gives_numbers(services, face_image):
     result = arrays(ask(services["recognize"], [tensor("image_pixels", face_image[None], "UINT8", binary=False)]))
     expected = services["recognize"].editor.recognize(face_image)
@@ -109,7 +128,7 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
     max_leaves=6,
 )
-names = st.sampled_from(["image", "image_pixels", "identity", "expression", "intensity", "accept"]) | st.text(
+names = st.sampled_from(["image", "image_pixels", "identity", "expression", "intensity", "units", "accept"]) | st.text(
     max_size=5
 )
 entries = st.fixed_dictionaries(

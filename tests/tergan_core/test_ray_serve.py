@@ -3,11 +3,14 @@
 import contextlib
 import http.client
 import importlib.util
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -26,7 +29,7 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def url(tiny_folder):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -49,6 +52,7 @@ def url(tiny_folder):
 def test_the_client_gives_the_local_editors_results_on_ray_serve(url, tiny_folder, face_images):
     editor = FaceEditor.load(tiny_folder, device="cpu")
     with Client(url) as client:
+        assert client.is_ready()
         good, bad = client.edit(face_images[0], ["fear", "joy"], 0.5, errors="return")
         assert np.abs(good.image.astype(int) - editor.edit(face_images[0], "fear", 0.5).image).max() <= 1
         assert isinstance(bad, UnknownExpressionError)
@@ -57,6 +61,16 @@ def test_the_client_gives_the_local_editors_results_on_ray_serve(url, tiny_folde
         assert np.abs(moved.image.astype(int) - local.image).max() <= 1
         found = client.recognize(face_images)
         assert [one.label for one in found] == [one.label for one in editor.recognize(face_images)]
+
+
+@pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary=x"])
+def test_a_malformed_form_is_the_clients_fault(url, kind):
+    request = urllib.request.Request(
+        f"{url}/predictions/recognize", data=b"--x\r\n\r\nabc\r\n--x--\r\n", headers={"Content-Type": kind}
+    )
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=60)
+    assert refused.value.code == 400 and json.load(refused.value)["code"] in ("invalid_request", "missing_field")
 
 
 @pytest.mark.parametrize(("kind", "status"), [("image/png", 413), ("multipart/form-data; boundary=x", 411)])

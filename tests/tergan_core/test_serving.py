@@ -345,7 +345,7 @@ anything = st.one_of(
 anything_nested = st.recursive(
     anything, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
 )
-names = st.sampled_from(["identity", "expression", "intensity", "image", "body"]) | st.text(max_size=10)
+names = st.sampled_from(["identity", "expression", "intensity", "units", "image", "body"]) | st.text(max_size=10)
 content_types = st.sampled_from(["multipart/form-data", "application/json", "image/png", ""]) | st.text(max_size=30)
 json_bodies = anything_nested.map(lambda value: json.dumps(value, default=repr).encode())
 damaged = st.builds(lambda data, cut: png(3)[:cut] + data, st.binary(max_size=60), st.integers(0, 4000))
@@ -403,3 +403,20 @@ def test_an_edit_takes_weights_of_units_in_every_form_and_needs_them_or_an_expre
     ]  # fmt: skip
     (neither,) = service.handle([Request({"image": png()})])
     assert json.loads(neither.body)["code"] == "missing_field"
+    long = {"image": base64.b64encode(png()).decode(), "units": {"x" * 5000: 0.5}}
+    (answer,) = service.handle([Request({"body": json.dumps(long).encode()}, "application/json", "application/json")])
+    assert json.loads(answer.body)["code"] == "invalid_request"
+
+
+@pytest.mark.parametrize("name", ["units", "intensity", "expression"])
+def test_deeply_nested_values_are_the_clients_fault(services, name):
+    good = Request(GOOD["edit"])
+    picture = json.dumps(base64.b64encode(png()).decode())
+    for depth in range(600, sys.getrecursionlimit() + 50, 3):
+        nested = "[" * depth + "]" * depth
+        value = f'{{"jawOpen": {nested}}}' if name == "units" else nested
+        form = Request({**GOOD["edit"], name: value.encode()})
+        body = f'{{"image": {picture}, "expression": "fear", "{name}": {value}}}'.encode()
+        answers = services["edit"].handle([form, good, Request({"body": body}, content_type="application/json")])
+        statuses = [answer.status for answer in answers]
+        assert statuses[1] == 200 and {statuses[0], statuses[2]} <= {400, 422}, depth

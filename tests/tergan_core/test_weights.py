@@ -74,12 +74,16 @@ def test_every_tensor_has_to_fit(folder, change):
         weights.load(folder)
 
 
+_OF_AN_ENGINE = {"format_version": 1, "name": "a", "version": "1", "sha256": "", "model": {}}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("{", "not readable JSON"),
         ("[]", "lacks format_version"),
         ('{"format_version": 1}', "lacks model, name"),
+        *((json.dumps(_OF_AN_ENGINE | {"engine": engine}), "lacks name, sha256") for engine in ("onnx", {}, None)),
     ],
 )
 def test_a_damaged_description_is_refused(folder, text, message):
