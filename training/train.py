@@ -82,18 +82,17 @@ class State:
         }
 
 
-def build(config: TrainConfig, people: int, device: torch.device) -> State:
-    """Freshly initialised networks and optimisers."""
+def build(config: TrainConfig, people: int, device: torch.device, *, start: bool = True) -> State:
+    """Freshly initialised networks and optimisers.
+
+    Args:
+        people: of the training set.
+        start: take over the weights that the run starts from; one that goes on has no need of them.
+    """
     torch.manual_seed(config.seed)
-    model = TERGAN(config.model, pretrained=config.pretrained)
-    parts = {name for name, _ in model.named_children()}
-    if config.expression_from is not None:
-        _take_over(model, config.expression_from, READS_EXPRESSIONS, config.frozen)
-        parts -= set(READS_EXPRESSIONS)
-    if config.start_from is not None:
-        _take_over(model, config.start_from, parts, config.frozen)
-    if config.expression_backbone_file is not None:
-        _read_backbone(model.expression_encoder, config.expression_backbone_file)
+    model = TERGAN(config.model, pretrained=config.pretrained and start)
+    if start:
+        _start(model, config)
     _freeze(model, config.frozen)
     model = model.to(device, memory_format=torch.channels_last)
     critic = Discriminator(expressions=len(config.model.expressions), identities=people).to(device)
@@ -110,6 +109,18 @@ def build(config: TrainConfig, people: int, device: torch.device) -> State:
         ),
         torch.optim.Adam(critic.parameters(), lr=config.critic_lr, betas=(0.0, 0.99), fused=True),
     )
+
+
+def _start(model: TERGAN, config: TrainConfig) -> None:
+    """Takes over the finished weights that the configuration names."""
+    parts = {name for name, _ in model.named_children()}
+    if config.expression_from is not None:
+        _take_over(model, config.expression_from, READS_EXPRESSIONS, config.frozen)
+        parts -= set(READS_EXPRESSIONS)
+    if config.start_from is not None:
+        _take_over(model, config.start_from, parts, config.frozen)
+    if config.expression_backbone_file is not None:
+        _read_backbone(model.expression_encoder, config.expression_backbone_file)
 
 
 def _take_over(model: TERGAN, source: str, parts: Collection[str], frozen: Collection[str]) -> None:
@@ -162,36 +173,41 @@ def fit(config: TrainConfig, *, progress: bool = True, until: int | None = None)
         progress: whether a bar is shown.
         until: step after which to stop with a checkpoint, if it is before the end.
     """
-    with _stop_signals() as stop:
-        return _fit(config, stop, progress, until)
-
-
-def _fit(config: TrainConfig, stop: list[int], progress: bool, until: int | None) -> Path:
     device = _device(config)
     rank, world = _join_processes(device)
     torch.set_num_threads(config.threads)
-    run = Path(config.run)
-    run.mkdir(parents=True, exist_ok=True)
-
-    # Data: the first process renders what is not in the cache yet.
+    # The first process renders what is not in the cache yet; a signal ends that at once, and loses little.
     if rank == 0 and config.recorded.data is None:
         render(config)
     if world > 1:
         distributed.barrier()
+    with _stop_signals() as stop:
+        return _fit(config, device, rank, world, stop, progress, until)
+
+
+def _fit(
+    config: TrainConfig, device: torch.device, rank: int, world: int, stop: list[int], progress: bool, until: int | None
+) -> Path:
+    run = Path(config.run)
+    run.mkdir(parents=True, exist_ok=True)
     train, validation = load_data(config)
 
     # Networks, and where the last run of the same command stopped.
-    state = build(config, len(train.people), device)
     saved = checkpoint.load(run, device)
+    state = build(config, len(train.people), device, start=saved is None)
     if saved is not None:
-        state.load_state_dict(saved)
+        try:
+            state.load_state_dict(saved)
+        except (RuntimeError, ValueError) as error:
+            raise ConfigError(
+                f"the checkpoint in {config.run!r} is of another network, or of other people: {str(error)[:300]}. "
+                "Train with the settings in its config.json, or choose another --run."
+            ) from error
     if rank == 0:
         _forget_rows_after(state.step, run)
     networks = state.networks
     generator_parameters = [*networks.model.parameters(), *networks.identity_classifier.parameters()]
     critic_parameters = list(networks.critic.parameters())
-    if rank == 0:
-        _record(config, run)
     writer = _tensorboard(run) if rank == 0 else None
 
     by_spread = config.standardized_units and config.weights.unit_regression
@@ -201,6 +217,8 @@ def _fit(config: TrainConfig, stop: list[int], progress: bool, until: int | None
     steps = math.ceil(config.images / (config.batch_size * world))
     end = steps if until is None else min(until, steps)
     uses_critic = any(getattr(config.weights, name) for name in CRITICAL)
+    if rank == 0 and state.step < end:
+        _record(config, run, state.step)
 
     sums: dict[str, torch.Tensor] = {}
     reported, waited_s, since = 0, 0.0, time.perf_counter()
@@ -473,11 +491,21 @@ def _stop_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _record(config: TrainConfig, run: Path) -> None:
+def _record(config: TrainConfig, run: Path, step: int) -> None:
+    """Writes what trains from this step on; what trained before with other settings or another commit is kept."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     versions = {name: importlib.metadata.version(name) for name in ("torch", "timm", "einops", "numpy", "numba")}
-    record = {"config": config.to_dict(), "commit": commit, "versions": versions}
-    (run / "config.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    record = {"config": config.to_dict(), "commit": commit, "versions": versions, "from_step": step}
+    file = run / "config.json"
+    if step and file.exists():
+        before = json.loads(file.read_text(encoding="utf-8"))
+        earlier = before.pop("earlier", [])
+        if {**before, "from_step": step} == json.loads(json.dumps(record)):
+            return
+        if before["config"] != json.loads(json.dumps(record["config"])):
+            print(f"from step {step} on the settings are other ones than before; {file} has both", file=sys.stderr)
+        record["earlier"] = [*earlier, before]
+    file.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 def _tensorboard(run: Path):

@@ -94,8 +94,8 @@ def test_the_table_compares_within_each_seed():
 
     rows = [row("base", 0, 1.0), row("base", 1, 3.0), row("no critic", 0, 0.8), row("no critic", 1, 3.0)]
     base, changed = ablate.table(rows, columns).splitlines()[2:]
-    assert base.startswith("| base | 2 | 2.000 ± 1.000 | 0.500 ± 0.000 |")
-    assert changed.startswith("| no critic | 2 | -0.100 ± 0.100 | +0.000 ± 0.000 |")
+    assert base.startswith("| base | 2 | 2.000 ± 1.414 | 0.500 ± 0.000 |")
+    assert changed.startswith("| no critic | 2 | -0.100 ± 0.141 | +0.000 ± 0.000 |")
     assert "nan" in base  # no photographs were measured
 
 

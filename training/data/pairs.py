@@ -90,12 +90,15 @@ class Pairs:
         order = np.argsort(flat, kind="stable")
         starts = np.searchsorted(flat[order], np.arange(len(self.labels) + 1))
         self._shown_in = [order[a:b] for a, b in pairwise(starts)]
+        by_others = [len(set(self.person[places // 2].tolist())) > 1 for places in self._shown_in]
+        self._has_stranger: np.ndarray = np.array(by_others)[self.expressions]  # bool [n, 2]
 
     def __len__(self) -> int:
         return len(self.images)
 
     def draw(self, rng: np.random.Generator, size: int, reconstructions: int = 0) -> Batch:
-        """A batch by chance, without augmentation.
+        """A batch by chance, without augmentation: the expression image is of a stranger, or the true image itself in a
+        set so small that no two people show the same expression.
 
         Args:
             reconstructions: how many items, the first ones, are asked for the expression that they show.
@@ -106,12 +109,16 @@ class Pairs:
         """Which pictures `draw` takes."""
         pair, side = rng.integers(0, len(self), size), rng.integers(0, 2, size)
         wanted_side = np.where(np.arange(size) < reconstructions, side, 1 - side)
+        transfers = range(reconstructions, size) if self._has_stranger.any() else ()
+        for i in transfers:
+            while not self._has_stranger[pair[i], wanted_side[i]]:
+                pair[i], side[i] = rng.integers(0, len(self)), rng.integers(0, 2)
+                wanted_side[i] = 1 - side[i]
         driver_pair, driver_side = pair.copy(), wanted_side.copy()
-        for i in range(reconstructions, size):
+        for i in transfers:
             places = self._shown_in[self.expressions[pair[i], wanted_side[i]]]
             strangers = places[self.person[places // 2] != self.person[pair[i]]]
-            if len(strangers):
-                driver_pair[i], driver_side[i] = divmod(int(rng.choice(strangers)), 2)
+            driver_pair[i], driver_side[i] = divmod(int(rng.choice(strangers)), 2)
         return Choice(pair, side, wanted_side, driver_pair, driver_side, self.person[pair], reconstructions)
 
     def take(self, choice: "Choice") -> Batch:

@@ -54,7 +54,8 @@ def recognize(
 
     `recognition`: argmax over the model's expressions, of the aligned face; `others` (`fer`, `facex`) read the whole
     photograph. `smile`: people whose smiling photograph the model gives more smile than their neutral one, and
-    the mean difference. `units`: correlation of the model's face units with the landmarker's blendshapes.
+    the mean difference. `units`: correlation of the model's face units with the landmarker's blendshapes. Both are None
+    for a model whose code has no face units.
 
     Raises:
         MissingJudgeError: the landmarker is not installed.
@@ -66,27 +67,27 @@ def recognize(
     probabilities = model.classify(torch.stack([codes[key] for key in keys])).softmax(1).numpy()
     truth = np.array([names.index(label) for _, label in keys])
     people = _in_both(faces)
-    smile = np.array(
-        [float((codes[p, "happiness"] - codes[p, "neutral"])[_SMILE].mean()) for p in people], dtype=np.float64
-    )
-    units = torch.stack([codes[key] for key in keys]).numpy()[:, : len(UNITS)]
-    return {
+    result: dict[str, Any] = {
         "photographs": len(keys),
         "people": len({person for person, _ in keys}),
         "recognition": {
             "model": _shares(truth, probabilities.argmax(1), names),
             **{name: _shares(truth, np.array([read[name][key] for key in keys]), names) for name in others},
         },
-        "units": {
-            name: round(value, 3)
-            for name, value in correlations(units, np.stack([shapes[key] for key in keys])).items()
-        },
-        "smile": {
+        "units": None,
+        "smile": None,
+    }
+    if model.config.units == UNITS:
+        units = torch.stack([codes[key] for key in keys]).numpy()[:, : len(UNITS)]
+        found = correlations(units, np.stack([shapes[key] for key in keys]))
+        result["units"] = {name: round(value, 3) for name, value in found.items()}
+        smile = torch.stack([codes[p, "happiness"] - codes[p, "neutral"] for p in people])[:, _SMILE].mean(1)
+        result["smile"] = {
             "people": len(people),
             "higher": int((smile > 0).sum()),
             "mean_difference": round(float(smile.mean()), 4),
-        },
-    }, faces
+        }
+    return result, faces
 
 
 def _in_both(faces: dict[tuple[str, str], Tensor]) -> list[str]:

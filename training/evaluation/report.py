@@ -119,20 +119,23 @@ def _leakage(leakage: dict[str, dict[str, float]]) -> str:
 
 
 def _photographs(found: dict[str, Any]) -> str:
-    smile = found["smile"]
     rows = {
         name: [f"{row['accuracy']:.3f}", *(f"{share:.2f}" for share in row["share"].values())]
         for name, row in found["recognition"].items()
     }
     expressions = list(found["recognition"]["model"]["share"])
-    correlation = np.median(list(found["units"].values()))
     text = (
         f"{found['photographs']} photographs of {found['people']} people ({' and '.join(expressions)} alone):\n\n"
         + _markdown(["accuracy", *expressions], rows)
-        + f"\n\nSmile measured higher in the smiling photograph for {smile['higher']} of {smile['people']} people, by "
-        f"{smile['mean_difference']:.2f} on average. Face units against the landmarker's blendshapes: median "
-        f"correlation {correlation:.2f} over {len(found['units'])} units."
     )
+    if found["units"]:
+        smile, correlation = found["smile"], np.median(list(found["units"].values()))
+        higher = f"{smile['higher']} of {smile['people']} people"
+        text += (
+            f"\n\nSmile measured higher in the smiling photograph for {higher}, by "
+            f"{smile['mean_difference']:.2f} on average. Face units against the landmarker's blendshapes: median "
+            f"correlation {correlation:.2f} over {len(found['units'])} units."
+        )
     for title, table_ in found.items():
         if " to " in title:
             columns = list(table_["copy"])

@@ -163,7 +163,7 @@ def _row(
             "accuracy": mean(right),
             "accuracy_from_neutral": mean(right[neutral]),
             "accuracy_from_expressive": mean(right[~neutral]),
-            "agrees_with_truth": mean(labels == truth.labels[name]),
+            "agrees_with_truth": mean((labels == truth.labels[name])[truth.found]),
         }
     for name, embeddings in read.embeddings.items():
         similarity = embeddings @ references.embeddings[name].T
