@@ -1,8 +1,8 @@
 """Cost of training: `python -m benchmarks.training --preset tiny`.
 
 A step's parts (data, the networks forward and back before and while refining, the critic, the optimiser), each by
-itself; what each term of the objective costs, which is what leaving it out saves; the step compiled; and whole runs of
-one and of several processes. Faces are rendered first, and not counted.
+itself; what each term of the objective costs, which is what leaving it out saves, or what it adds to a preset that
+does without it; the step compiled; and whole runs of one and of several processes. Faces are rendered before.
 """
 
 import dataclasses
@@ -25,9 +25,9 @@ from tqdm import tqdm
 from benchmarks.latency import timed
 from benchmarks.rows import Row, row, spread, write
 from training import train
-from training.config import PRESETS, TermWeights, TrainConfig
+from training.config import PRESETS, TrainConfig
 from training.data import Batch
-from training.objective import R1_EVERY, critic_terms, generator_terms, weigh
+from training.objective import CRITICAL, R1_EVERY, critic_terms, generator_terms, weigh
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,38 +81,49 @@ def measure(config: TrainingConfig) -> list[Row]:
         wall_ms, cpu_ms = timed(work, device, 1, config.steps)
         return keep(name, spread(wall_ms, "ms") | {"cpu_ms_per_image": _lower_quartile(cpu_ms) / config.batch})
 
-    def term(name: str, work: Callable[[], Any]) -> None:
+    def term(name: str, weight: float) -> None:
         # In turn with the whole step: on a busy machine the same step costs more at one time than another.
+        changed = dataclasses.replace(run.weights, **{name: 0.0 if weight else 0.1})
+        work = _generator_step(state, batch, dataclasses.replace(run, weights=changed), refine=True)
         work()
         pairs_ms = np.array([[timed(step, device, 0, 1) for step in (whole, work)] for _ in range(config.steps)])
         wall_ms, cpu_ms = pairs_ms[:, :, 0, 0], pairs_ms[:, :, 1, 0]  # [steps, with and without]
-        saved_ms, saved_cpu_ms = ((ms[:, 0] - ms[:, 1]) / config.batch for ms in (wall_ms, cpu_ms))
+        sign = 1 if weight else -1
+        saved_ms, saved_cpu_ms = (sign * (ms[:, 0] - ms[:, 1]) / config.batch for ms in (wall_ms, cpu_ms))
         costs = {
             "term_ms_per_image": float(np.median(saved_ms)),
             "term_cpu_ms_per_image": float(np.median(saved_cpu_ms)),
             "term_cpu_ms_per_image_iqr": float(np.subtract(*np.percentile(saved_cpu_ms, (75, 25)))),
         }
         cpu_ms_per_image = _lower_quartile(cpu_ms[:, 1]) / config.batch
-        keep(name, spread(wall_ms[:, 1], "ms") | {"cpu_ms_per_image": cpu_ms_per_image} | costs)
+        title = f"refining {'without' if weight else 'with'} {name}"
+        keep(title, spread(wall_ms[:, 1], "ms") | {"cpu_ms_per_image": cpu_ms_per_image} | costs)
 
     data = part("data", lambda: load(1))
     first = part("first stage", _generator_step(state, batch, run, refine=False))
     whole = _generator_step(state, batch, run, refine=True)
     refining = part("refining", whole)
-    critic = part("critic", _critic_step(state, batch, run))
+    critic_ms = 0.0
+    if any(getattr(run.weights, name) for name in CRITICAL):
+        plain, penalized = (
+            part(name, _critic_step(state, batch, run, penalize=penalize))["cpu_ms_per_image"]
+            for name, penalize in (("critic", False), ("critic with R1", run.weights.r1 > 0))
+        )
+        critic_ms = plain + (penalized - plain) / R1_EVERY
     optimizer = part("optimiser", lambda: _optimize(state))
-    for name, networks in (("step of the first stage", [first]), ("refining step", [refining, critic])):
-        busy = sum(figures["cpu_ms_per_image"] for figures in (*networks, optimizer))
-        cost = busy + data["cpu_ms_per_image"]
+    for name, generator, critic in (("step of the first stage", first, 0.0), ("refining step", refining, critic_ms)):
+        cost = sum(figures["cpu_ms_per_image"] for figures in (generator, optimizer, data)) + critic
         figures = {
             "cpu_ms_per_image": cost,
             "images_per_cpu_s": 1e3 / cost,
             "share_of_data": data["cpu_ms_per_image"] / cost,
         }
         keep(name, figures)
-    for name in tqdm([name for name, weight in vars(run.weights).items() if weight and name != "r1"], desc="terms"):
-        without = dataclasses.replace(run, weights=dataclasses.replace(run.weights, **{name: 0.0}))
-        term(f"refining without {name}", _generator_step(state, batch, without, refine=True))
+    possible = {name: weight for name, weight in vars(run.weights).items() if name != "r1"}
+    if not run.model.units:
+        del possible["unit_regression"]
+    for name, weight in tqdm(possible.items(), desc="terms"):
+        term(name, weight)
     if config.compiled:
         drawing, compiled = _drawing(state, batch), torch.compile(_drawing(state, batch))
         part("drawing", lambda: drawing().backward())
@@ -125,9 +136,7 @@ def measure(config: TrainingConfig) -> list[Row]:
 def _run(config: TrainingConfig) -> TrainConfig:
     base = PRESETS[config.preset]
     faces = dataclasses.replace(base.faces, people=config.people, scenes=4, pool=70, validation_people=2)
-    # All terms have a weight, so that all are measured.
-    weights = TermWeights(**{name: value or 0.1 for name, value in vars(TermWeights()).items()})
-    return dataclasses.replace(base, faces=faces, weights=weights, batch_size=config.batch, start_from=None, threads=1)
+    return dataclasses.replace(base, faces=faces, batch_size=config.batch, start_from=None, threads=1)
 
 
 def _lower_quartile(values: Sequence[float] | np.ndarray) -> float:
@@ -145,16 +154,12 @@ def _generator_step(state: train.State, batch: Batch, run: TrainConfig, *, refin
     return step
 
 
-def _critic_step(state: train.State, batch: Batch, run: TrainConfig) -> Callable[[], None]:
-    count = 0
-
+def _critic_step(state: train.State, batch: Batch, run: TrainConfig, *, penalize: bool) -> Callable[[], None]:
     def step() -> None:
-        nonlocal count
-        terms = critic_terms(state.networks, batch, batch.identity, run.weights, penalize=count % R1_EVERY == 0)
+        terms = critic_terms(state.networks, batch, batch.identity, run.weights, penalize=penalize)
         state.critic_optimizer.zero_grad(set_to_none=True)
         torch.stack([*terms.values()]).sum().backward()
         state.critic_optimizer.step()
-        count += 1
 
     return step
 

@@ -347,8 +347,8 @@ TINY = dataclasses.replace(
     refine_from=0.8,
     threads=1,
 )
-"""What two processes of one CPU core each train in about an hour. The shipped `tergan-s` was made with it as it was then
-(`training.json` beside its weights has all settings), with `--start-from` an older one, `--lr 1e-3`, `--images 100000`."""
+"""What two processes of one CPU core each train in about an hour. The shipped `tergan-s` was made with it as it was at
+the time, from an older one; `training.json` beside its weights has all settings."""
 
 MEDIUM = dataclasses.replace(
     TINY,
