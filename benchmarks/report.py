@@ -208,11 +208,11 @@ def main(arguments: list[str] | None = None) -> int:
     config = tyro.cli(ReportConfig, args=arguments, description=__doc__)
     path = run(config.quick) if config.run else config.rows
     if path is None:
-        files = [file for file in RESULTS.glob("*.jsonl") if read(file)]
-        if not files:
+        newest = {max(row["date"] for row in rows): file for file in RESULTS.glob("*.jsonl") if (rows := read(file))}
+        if not newest:
             print(f"error [no_rows]: no rows in {RESULTS}; measure with --run", file=sys.stderr)
             return 1
-        path = max(files, key=lambda file: file.stat().st_mtime)
+        path = newest[max(newest)]
     rows = read(path)
     if not rows:
         print(f"error [no_rows]: {path} holds no rows of these suites", file=sys.stderr)

@@ -110,8 +110,9 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     (out / "evaluation.md").write_text(table(result), encoding="utf-8")
     plot(result, out / "plots.png")
     batch = pairs.draw(np.random.default_rng(config.seed), 24)
-    calm = batch.identity[batch.identity_label == 0][:5]
-    grid.save(out / "grid.png", grid.transfer_grid(model, batch), grid.edit_grid(model, calm))
+    neutral_first = (batch.identity_label != 0).int().argsort(stable=True)[:5]
+    edits = grid.edit_grid(model, batch.identity[neutral_first])
+    grid.save(out / "grid.png", grid.transfer_grid(model, batch), edits)
     extremes = transfer.extremes(model, pairs, config.transfers, config.seed)
     grid.save(out / "extremes.jpg", grid.transfer_grid(model, extremes))
     return result

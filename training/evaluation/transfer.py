@@ -34,8 +34,8 @@ def measure(model: TERGAN, pairs: Pairs, transfers: int, seed: int) -> dict[str,
     columns: dict[str, list[dict[str, Tensor]]] = {name: [] for name in ROWS}
     features: dict[str, list[Tensor]] = {name: [] for name in (*ROWS, "others")}
     shown, frontal = [], []
-    for _ in tqdm(range(0, transfers, 32), desc="transfer", unit="batch"):
-        choice = pairs.choose(rng, 32)
+    for start in tqdm(range(0, transfers, 32), desc="transfer", unit="batch"):
+        choice = pairs.choose(rng, min(32, transfers - start))
         batch, images = outputs(model, pairs, choice)
         mask = pairs.masks_at(choice.pair, choice.wanted_side)
         other = reference(pairs, rng, choice)
