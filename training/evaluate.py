@@ -81,7 +81,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         split="test",
         people=config.people,
         scenes_per_person=config.scenes,
-        pool_size=140,
+        pool_size=min(140, max(14, config.people * config.scenes)),  # in a small set, too, people share expressions
         size_px=size_px,
         seed=config.seed,
         workers=config.workers,

@@ -329,7 +329,7 @@ def render(config: TrainConfig) -> None:
             split=split,
             people=config.faces.people if train else config.faces.validation_people,
             scenes_per_person=config.faces.scenes if train else 4,
-            pool_size=config.faces.pool if train else 70,
+            pool_size=config.faces.pool if train else min(70, 4 * config.faces.validation_people),
             size_px=config.model.image_size,
             seed=config.faces.seed + (0 if train else 1),
             workers=config.faces.workers,

@@ -222,6 +222,24 @@ def test_a_finished_run_is_left_alone(finished):
     assert (Path(finished.run) / "checkpoint" / "state.pt").read_bytes() == before
 
 
+def test_a_run_that_goes_on_with_other_settings_keeps_the_earlier_ones(finished, tmp_path, capsys):
+    run = shutil.copytree(finished.run, tmp_path / "run")
+    before = json.loads((run / "config.json").read_text())
+    train.fit(dataclasses.replace(finished, run=str(run)), progress=False)  # is finished: nothing to record
+    assert json.loads((run / "config.json").read_text()) == before
+    train.fit(dataclasses.replace(finished, run=str(run), images=36, lr=1e-5), progress=False)
+    record = json.loads((run / "config.json").read_text())
+    assert record["earlier"] == [before] and record["from_step"] == 8 and record["config"]["lr"] == 1e-5
+    assert "from step 8 on the settings are other ones" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_other_people_is_refused(finished, tmp_path):
+    run = shutil.copytree(finished.run, tmp_path / "run")
+    more = dataclasses.replace(finished, run=str(run), faces=dataclasses.replace(finished.faces, people=4))
+    with pytest.raises(ConfigError, match="of other people"):
+        train.fit(more, progress=False)
+
+
 def test_a_damaged_checkpoint_is_refused(finished, tmp_path):
     folder = tmp_path / "run" / "checkpoint"
     folder.mkdir(parents=True)

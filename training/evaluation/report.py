@@ -43,7 +43,7 @@ def table(result: dict[str, Any]) -> str:
 
 def _transfer(result: dict[str, Any]) -> str:
     rows = {
-        name: ["∞" if row["l1"] == 0 and key.endswith("_db") else f"{row[key]:.{digits}f}"
+        name: ["∞" if row["l1"] == 0 and key.endswith("_db") else _number(row[key], digits)
                for key, (_, digits) in _TRANSFER.items()]
         for name, row in result["transfer"].items()
     }  # fmt: skip
@@ -144,8 +144,8 @@ def _photographs(found: dict[str, Any]) -> str:
     return text
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+def _number(value: float | None, digits: int = 3) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def _markdown(titles: list[str], rows: dict[str, list[str]]) -> str:
@@ -163,7 +163,7 @@ def plot(result: dict[str, Any], path: Path) -> Path:
     rows = result["transfer"]
     places = np.arange(len(rows))
     for shift, side in ((-0.2, "neutral"), (0.2, "expressive")):
-        values = [row[f"expression_accuracy_from_{side}"] for row in rows.values()]
+        values = [row[f"expression_accuracy_from_{side}"] or 0 for row in rows.values()]
         bars.bar(places + shift, values, 0.4, label=f"identity image {side}")
     bars.set(title="Transfer: expression read by our judge", ylabel="accuracy", xticks=places, ylim=(0, 1))
     bars.set_xticklabels(list(rows))

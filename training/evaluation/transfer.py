@@ -20,14 +20,14 @@ FRONTAL_DEGREES = 20.0
 ROWS = ("model", "copy identity", "copy expression", "truth")
 
 
-def measure(model: TERGAN, pairs: Pairs, transfers: int, seed: int) -> dict[str, dict[str, float]]:
+def measure(model: TERGAN, pairs: Pairs, transfers: int, seed: int) -> dict[str, dict[str, float | None]]:
     """Rows of figures over all transfers.
 
     `psnr_db`, `ssim`, `l1`, `perceptual` compare with the true image over the whole picture, `psnr_face_db` in the mask
     of the face, `l1_changed` in the pixels that have to change; `gain_db` is the PSNR above that of the identity image,
-    `gain_frontal_db` that of faces turned by at most `FRONTAL_DEGREES` to either side.
-    `kid` compares with pictures of other scenes (`kid_sd`: spread over subsets). Expression and `identity_similarity`
-    are read by our own judge.
+    `gain_frontal_db` that of faces turned by at most `FRONTAL_DEGREES` to either side, None if there is none. `kid`
+    compares with pictures of other scenes (`kid_sd`: spread over subsets). Our own judge reads expression and
+    `identity_similarity`.
     """
     reader = judge.load()
     rng = np.random.default_rng(seed)
@@ -64,14 +64,13 @@ def measure(model: TERGAN, pairs: Pairs, transfers: int, seed: int) -> dict[str,
             )
     neutral = torch.cat(shown)
     others = torch.cat(features["others"]).numpy()
-    rows: dict[str, dict[str, float]] = {}
+    rows: dict[str, dict[str, float | None]] = {}
     for name, parts in columns.items():
         values = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
         rows[name] = {key: round(float(value.mean()), 4) for key, value in values.items()}
-        rows[name]["gain_frontal_db"] = round(float(values["gain_db"][torch.cat(frontal)].mean()), 4)
+        rows[name]["gain_frontal_db"] = mean(values["gain_db"][torch.cat(frontal)].numpy())
         for side, chosen in (("neutral", neutral), ("expressive", ~neutral)):
-            accuracy = values["expression_accuracy"][chosen].mean()
-            rows[name][f"expression_accuracy_from_{side}"] = round(float(accuracy), 4)
+            rows[name][f"expression_accuracy_from_{side}"] = mean(values["expression_accuracy"][chosen].numpy())
         distance, spread = kernel_distance(torch.cat(features[name]).numpy(), others)
         rows[name] |= {"kid": round(distance, 4), "kid_sd": round(spread, 4)}
     return rows

@@ -1,12 +1,16 @@
+import dataclasses
+
 import torch
 
 from training.data import Pairs
 from training.evaluation import transfer
-from training.train import _cache, build
+from training.train import _cache, build, render
 
 
 def test_extremes_stand_in_turn_from_the_best_over_the_middle_to_the_worst(smoke):
-    pairs = Pairs(_cache(smoke, "train"))
+    more = dataclasses.replace(smoke, faces=dataclasses.replace(smoke.faces, scenes=6))
+    render(more)
+    pairs = Pairs(_cache(more, "train"))
     model = build(smoke, len(pairs.people), torch.device("cpu")).networks.model.eval()
     with torch.inference_mode():
         batch = transfer.extremes(model, pairs, transfers=200, seed=0, rows=2)
