@@ -571,7 +571,8 @@ def _number(name: str, value: object) -> float:
             raise ValueError
         return float(value if isinstance(value, int | float) else _text(name, value))
     except (ValueError, OverflowError, InvalidRequestError):
-        raise IntensityError(f"{name!r} is {str(value)[:40]!r}; accepted: a number") from None
+        shown = f"a JSON {type(value).__name__}" if isinstance(value, dict | list) else repr(str(value)[:40])
+        raise IntensityError(f"{name!r} is {shown}; accepted: a number") from None
 
 
 def _weights(name: str, value: object) -> dict[str, Any]:
