@@ -153,17 +153,16 @@ def _write_shard(task):
     faces = FaceSet(plan["split"], plan["people"], plan["size_px"], plan["seed"], variety)
     pool = _pool(plan)
     scenes, alike = range(plan["scenes_per_person"]), plan.get("alike", 0.0)
-    rows = [_pair_row(faces, pool, person, scene, alike) for person in chunk for scene in scenes]
-    names = [name for name in rows[0] if plan["flows"] or name not in ("flows", "visible")]
+    rows = [_pair_row(faces, pool, person, scene, alike, plan["flows"]) for person in chunk for scene in scenes]
     target = _shard_path(shards, chunk)
     temporary = target.with_name(f"{target.stem}.{os.getpid()}.part")
     with temporary.open("wb") as file:
-        np.savez(file, **{name: np.stack([row[name] for row in rows]) for name in names})
+        np.savez(file, **{name: np.stack([row[name] for row in rows]) for name in rows[0]})
     os.replace(temporary, target)
     return len(chunk)
 
 
-def _pair_row(faces, pool, person, scene, alike):
+def _pair_row(faces, pool, person, scene, alike, with_flows):
     rng = np.random.default_rng([faces.seed, faces.identity_seed(person), scene, 78])
     chosen = rng.choice(len(pool), 2, replace=False)
     if rng.random() < alike:
@@ -179,8 +178,7 @@ def _pair_row(faces, pool, person, scene, alike):
         masks=np.stack([one.mask, other.mask]),
         landmarks=np.stack([one.landmarks, other.landmarks]),
         poses=one.pose,
-        flows=pair.flows.astype(np.float16),
-        visible=pair.visible,
+        **(dict(flows=pair.flows.astype(np.float16), visible=pair.visible) if with_flows else {}),
     )
 
 

@@ -1,7 +1,7 @@
 """The face set: people, recordings and views by number, and the only true answers of a transfer there are."""
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -47,17 +47,25 @@ class FaceSample:
 
 @dataclass(frozen=True, eq=False)
 class FacePair:
-    """Two samples of one person in one scene, with different expressions.
-
-    Attributes:
-        samples: the two.
-        flows: [2, h, w, 2] float32 pixels; `flows[k]` tells each pixel of sample k where to look in the other sample.
-        visible: [2, h, w] uint8, 1 where that point can be seen in the other sample.
-    """
+    """Two samples of one person in one scene, with different expressions, and how they were rendered."""
 
     samples: tuple[FaceSample, FaceSample]
-    flows: np.ndarray
-    visible: np.ndarray
+    renders: tuple[Render, Render]
+
+    @property
+    def flows(self) -> np.ndarray:
+        """[2, h, w, 2] float32 pixels; `flows[k]` tells each pixel of sample k where to look in the other sample."""
+        return np.stack([flow for flow, _ in self._ways])
+
+    @property
+    def visible(self) -> np.ndarray:
+        """[2, h, w] uint8, 1 where that point can be seen in the other sample."""
+        return np.stack([seen for _, seen in self._ways])
+
+    @cached_property
+    def _ways(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        one, other = self.renders
+        return [backward_flow(other, one), backward_flow(one, other)]
 
 
 @dataclass(frozen=True)
@@ -122,13 +130,11 @@ class FaceSet:
         return self._render(self.identity_seed(person_index), recording, view, expression)[0]
 
     def pair(self, person_index: int, recording: int, first: Expression, second: Expression, view: int = 0) -> FacePair:
-        """Renders one person in one scene with two expressions, and the flow both ways."""
+        """Renders one person in one scene with two expressions; the flow both ways is worked out when asked for."""
         identity = self.identity_seed(person_index)
         one, one_render = self._render(identity, recording, view, first)
         other, other_render = self._render(identity, recording, view, second)
-        to_other, seen_in_other = backward_flow(other_render, one_render)
-        to_one, seen_in_one = backward_flow(one_render, other_render)
-        return FacePair((one, other), np.stack([to_other, to_one]), np.stack([seen_in_other, seen_in_one]))
+        return FacePair((one, other), (one_render, other_render))
 
     def true_transfer(self, identity_sample: FaceSample, expression: Expression) -> FaceSample:
         """Returns what a perfect transfer gives: the same person and scene, intending another expression.
