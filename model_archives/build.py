@@ -39,7 +39,7 @@ def _with_engine(source: str | Path, engine: EngineName, store: Path) -> Path:
         made_of.update(path.read_bytes())
     folder = store / f".{engine}-{made_of.hexdigest()[:16]}"
     if not (folder / weights.DESCRIPTION).exists():  # it is written last
-        for old in store.glob(f".{engine}-*"):
+        for old in store.glob(f".{engine}-{'[0-9a-f]' * 16}"):
             shutil.rmtree(old)
         export(source, engine, folder)
     return folder

@@ -18,6 +18,8 @@ def test_compiled_functions_are_kept_until_the_model_is_another_one(tiny_model, 
     store = tmp_path / "store"
     first = build._with_engine(source, "onnx", store)
     assert build._with_engine(source, "onnx", store) == first and compiled == ["onnx"]
+    other = build._with_engine(source, "onnx-int8", store)
     weights.save(tiny_model, source, version="2.0")
     second = build._with_engine(source, "onnx", store)
-    assert compiled == ["onnx"] * 2 and not first.exists() and weights.describe(second)["version"] == "2.0"
+    assert compiled == ["onnx", "onnx-int8", "onnx"] and other.exists() and not first.exists()
+    assert weights.describe(second)["version"] == "2.0"
