@@ -41,6 +41,7 @@ from training import checkpoint, grid
 from training.config import PRESETS, TrainConfig, read
 from training.data import Augmentation, Batch, Pairs, RecordedPairs, load_recorded, parse_wanted
 from training.faces import FULL, UNITS, WEAKEST, write_pairs
+from training.faces.resumable import write_text
 from training.objective import CRITICAL, R1_EVERY, Networks, critic_terms, generator_terms, weigh
 from training.prototypes import set_prototypes
 from training.validate import validate
@@ -496,16 +497,17 @@ def _record(config: TrainConfig, run: Path, step: int) -> None:
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     versions = {name: importlib.metadata.version(name) for name in ("torch", "timm", "einops", "numpy", "numba")}
     record = {"config": config.to_dict(), "commit": commit, "versions": versions, "from_step": step}
+    record = json.loads(json.dumps(record))  # as it is read back
     file = run / "config.json"
     if step and file.exists():
         before = json.loads(file.read_text(encoding="utf-8"))
         earlier = before.pop("earlier", [])
-        if {**before, "from_step": step} == json.loads(json.dumps(record)):
+        if {**before, "from_step": step} == record:
             return
-        if before["config"] != json.loads(json.dumps(record["config"])):
+        if before["config"] != record["config"]:
             print(f"from step {step} on the settings are other ones than before; {file} has both", file=sys.stderr)
         record["earlier"] = [*earlier, before]
-    file.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_text(file, json.dumps(record, indent=2) + "\n")  # whole or not at all: a killed run reads it again
 
 
 def _tensorboard(run: Path):
