@@ -66,9 +66,9 @@ def measure(config: TrainingConfig) -> list[Row]:
     state = train.build(run, len(pairs.people), device)
 
     def load(step: int) -> Batch:
-        return Batch.join([train.load_item(run, pairs, step, number) for number in range(config.batch)])
+        return train.load_batch(run, pairs, step, range(config.batch), 1, device)
 
-    batch = load(0).to(device)
+    batch = load(0)
     settings = {"steps": config.steps, "threads": 1}
     rows: list[Row] = []
 

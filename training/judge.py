@@ -85,8 +85,7 @@ def train(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=steps)
     for step in tqdm(range(steps), desc="judge"):
         rng = np.random.default_rng((_SEED, step))
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        batch = augment(pairs.draw(rng, batch_size, reconstructions=batch_size), generator)
+        batch = augment(pairs.draw(rng, batch_size, reconstructions=batch_size), [rng] * batch_size)
         logits, embedding = judge(batch.expression)
         cosine = judge.person.weight.div(judge.person.weight.norm(dim=1, keepdim=True))
         loss = F.cross_entropy(logits, batch.label) + F.cross_entropy(16 * embedding @ cosine.T, batch.person)

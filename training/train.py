@@ -14,7 +14,8 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -177,6 +178,7 @@ def fit(config: TrainConfig, *, progress: bool = True, until: int | None = None)
     device = _device(config)
     rank, world = _join_processes(device)
     torch.set_num_threads(config.threads)
+    torch.backends.cudnn.benchmark = True  # a GPU sees the same shapes in every step
     # The first process renders what is not in the cache yet; a signal ends that at once, and loses little.
     if rank == 0 and config.recorded.data is None:
         render(config)
@@ -225,19 +227,19 @@ def _fit(
     reported, waited_s, since = 0, 0.0, time.perf_counter()
     loader = ThreadPoolExecutor(config.loaders)
 
-    def order(step: int) -> list[Future[Batch]]:
+    def order(step: int) -> Future[Batch]:
         # Dealt out in turn: what is done in a step does not depend on the number of processes.
         numbers = range(rank, config.batch_size * world, world)
-        return [loader.submit(load_item, config, train, step, number, world) for number in numbers]
+        return loader.submit(load_batch, config, train, step, numbers, world, device)
 
-    upcoming = order(state.step)
+    upcoming = deque(order(state.step + ahead) for ahead in range(config.loaders))
     bar = tqdm(total=steps, initial=state.step, disable=not progress or rank > 0, unit="step", mininterval=5)
     stopped = False
     while state.step < end and not (stopped := _anyone(stop, world)):
         began = time.perf_counter()
-        batch = Batch.join([item.result() for item in upcoming]).to(device)
+        batch = upcoming.popleft().result()
         waited_s += time.perf_counter() - began
-        upcoming = order(state.step + 1)
+        upcoming.append(order(state.step + config.loaders))
         refine = state.step >= config.refine_from * steps
         criticize = uses_critic and state.step >= config.refine_from * steps - config.critic_warmup_steps
         chance = torch.from_numpy(np.random.default_rng((config.seed, state.step)).random(config.batch_size * world))
@@ -355,12 +357,18 @@ def load_data(config: TrainConfig) -> tuple[Pairs | RecordedPairs, Pairs | Recor
     )
 
 
-def load_item(config: TrainConfig, pairs: Pairs | RecordedPairs, step: int, number: int, world: int = 1) -> Batch:
-    """One item of a step's `batch_size` times `world`; it depends on nothing but its number."""
-    rng = np.random.default_rng((config.seed, step, number))
-    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-    reconstructs = number < config.reconstructions * world
-    return AUGMENT(pairs.draw(rng, 1, reconstructions=int(reconstructs)), generator, config.textures_share)
+def load_batch(
+    config: TrainConfig,
+    pairs: Pairs | RecordedPairs,
+    step: int,
+    numbers: Sequence[int],
+    world: int,
+    device: torch.device,
+) -> Batch:
+    """Some items of a step's `batch_size` times `world`, in order; each depends on nothing but its number."""
+    rngs = [np.random.default_rng((config.seed, step, number)) for number in numbers]
+    reconstructions = sum(number < config.reconstructions * world for number in numbers)
+    return AUGMENT(pairs.draw_items(rngs, reconstructions, device), rngs, config.textures_share)
 
 
 def dry_run(config: TrainConfig) -> dict[str, Any]:

@@ -216,6 +216,16 @@ def test_a_full_disk_ends_the_run_with_a_message_and_leaves_the_last_checkpoint(
     assert not (run / "checkpoint.new").exists()
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_gpu_trains_and_goes_on_where_it_stopped(smoke, tmp_path, precision):
+    config = dataclasses.replace(smoke, run=str(tmp_path), device="cuda", precision=precision, loaders=2)
+    train.fit(config, progress=False, until=5)
+    train.fit(config, progress=False)
+    assert [row["step"] for row in metrics(tmp_path) if "lr" in row] == list(range(1, 9))
+    assert weights.load(tmp_path / "checkpoint" / "model").config == smoke.model
+
+
 def test_a_finished_run_is_left_alone(finished):
     before = (Path(finished.run) / "checkpoint" / "state.pt").read_bytes()
     train.fit(finished, progress=False)

@@ -1,7 +1,7 @@
 """Batches of pairs for transfer: one person twice in one scene, and a stranger who shows the wanted expression."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -105,6 +105,13 @@ class Pairs:
         """
         return self.take(self.choose(rng, size, reconstructions))
 
+    def draw_items(self, rngs: Sequence[np.random.Generator], reconstructions: int, device: torch.device) -> Batch:
+        """A batch of items as `draw` makes them, each by its own generator; bytes go to the device, floats come to be
+        there."""
+        chosen = [self.choose(rng, 1, int(i < reconstructions)) for i, rng in enumerate(rngs)]
+        *columns, _ = zip(*chosen, strict=True)
+        return self.take(Choice(*(np.concatenate(column) for column in columns), reconstructions), device)
+
     def choose(self, rng: np.random.Generator, size: int, reconstructions: int = 0) -> "Choice":
         """Which pictures `draw` takes."""
         pair, side = rng.integers(0, len(self), size), rng.integers(0, 2, size)
@@ -121,20 +128,20 @@ class Pairs:
             driver_pair[i], driver_side[i] = divmod(int(rng.choice(strangers)), 2)
         return Choice(pair, side, wanted_side, driver_pair, driver_side, self.person[pair], reconstructions)
 
-    def take(self, choice: "Choice") -> Batch:
+    def take(self, choice: "Choice", device: torch.device | str = "cpu") -> Batch:
         """The pictures of a choice."""
         pair, side, wanted_side, driver_pair, driver_side, person, reconstructions = choice
         shown, wanted = self.expressions[pair, side], self.expressions[pair, wanted_side]
         return Batch(
-            identity=self.images_at(pair, side),
-            expression=self.images_at(driver_pair, driver_side),
-            truth=self.images_at(pair, wanted_side),
-            identity_units=torch.from_numpy(self.units[pair, side]),
-            expression_units=torch.from_numpy(self.units[driver_pair, driver_side]),
-            truth_units=torch.from_numpy(self.units[pair, wanted_side]),
-            identity_label=self.labels[shown],
-            label=self.labels[wanted],
-            person=torch.from_numpy(person),
+            identity=self.images_at(pair, side, device),
+            expression=self.images_at(driver_pair, driver_side, device),
+            truth=self.images_at(pair, wanted_side, device),
+            identity_units=torch.from_numpy(self.units[pair, side]).to(device),
+            expression_units=torch.from_numpy(self.units[driver_pair, driver_side]).to(device),
+            truth_units=torch.from_numpy(self.units[pair, wanted_side]).to(device),
+            identity_label=self.labels[shown].to(device),
+            label=self.labels[wanted].to(device),
+            person=torch.from_numpy(person).to(device),
             reconstructions=reconstructions,
         )
 
@@ -153,9 +160,11 @@ class Pairs:
         most = sides[np.argsort(-self.intensities[shown[sides]], kind="stable")][: max(1, min(images, len(sides) // 4))]
         return self.images_at(most // 2, most % 2)
 
-    def images_at(self, pair: np.ndarray, side: np.ndarray) -> Float[Tensor, "b 3 h w"]:
+    def images_at(
+        self, pair: np.ndarray, side: np.ndarray, device: torch.device | str = "cpu"
+    ) -> Float[Tensor, "b 3 h w"]:
         """The images of sides (0 or 1) of pairs, in [0, 1]."""
-        images = torch.from_numpy(np.ascontiguousarray(self.images[pair, side]))
+        images = torch.from_numpy(np.ascontiguousarray(self.images[pair, side])).to(device)
         return rearrange(images, "b h w c -> b c h w").float() / 255
 
     def masks_at(self, pair: np.ndarray, side: np.ndarray) -> Bool[Tensor, "b 1 h w"]:
@@ -174,38 +183,46 @@ class Augmentation:
         index = {name: i for i, name in enumerate(units)}
         self.mirror = torch.tensor([index.get(_other_side(name), i) for name, i in index.items()], dtype=torch.long)
 
-    def __call__(self, batch: Batch, generator: torch.Generator, textures_share: float = 0.0) -> Batch:
-        """An augmented batch; the expression images of reconstructions are disturbed as well.
+    def __call__(self, batch: Batch, rngs: Sequence[np.random.Generator], textures_share: float = 0.0) -> Batch:
+        """An augmented batch, on the device of the batch; the expression images of reconstructions are disturbed too.
 
         Args:
+            rngs: one for each item, which decides all of its changes.
             textures_share: share of the expression images whose textures are made strange (`randomize_textures`).
         """
-        size = len(batch.identity)
-        mirrored = torch.rand(size, generator=generator) < 0.5
         images = torch.stack([batch.identity, batch.truth, batch.expression])
-        images[:, mirrored] = images[:, mirrored].flip(-1)
+        device = images.device
+        chances = np.stack([rng.random(4) for rng in rngs])
+        mirrored, strange, blurred = chances[:, 0] < 0.5, chances[:, 1] < textures_share, chances[:, 2] < 0.3
+        noise = _to(0.04 * chances[:, 3], device)
+        amounts = _to(np.stack([rng.standard_normal(12) for rng in rngs]), device)
+        seeds = [int(rng.integers(2**62)) for rng in rngs]
+
+        swapped = _places(mirrored, device)
+        images[:, swapped] = images[:, swapped].flip(-1)
+        mirror = self.mirror.to(device)
         identity_units, expression_units, truth_units = (
-            torch.where(rearrange(mirrored, "b -> b 1"), u[:, self.mirror], u)
-            for u in (batch.identity_units, batch.expression_units, batch.truth_units)
+            units.index_put((swapped,), units[swapped][:, mirror])
+            for units in (batch.identity_units, batch.expression_units, batch.truth_units)
         )
-        pair, driver = _recolour(images[:2], size, generator), _recolour(images[2:], size, generator)[0]
-        driver = _move(driver, generator)
-        for i in torch.nonzero(torch.rand(size, generator=generator) < textures_share).flatten():
-            driver[i] = randomize_textures(driver[i], generator)
-        driver = _blur(driver, torch.rand(size, generator=generator) < 0.3)
-        noise = 0.04 * torch.rand(size, 1, 1, 1, generator=generator)
-        driver = (driver + noise * torch.randn(driver.shape, generator=generator)).clamp(0, 1)
-        return Batch(
+        pair, driver = _recolour(images[:2], amounts[:, 0:4]), _recolour(images[2:], amounts[:, 4:8])[0]
+        driver = _move(driver, amounts[:, 8:12])
+        for i in np.flatnonzero(strange):
+            driver[i] = randomize_textures(driver[i], rngs[i])
+        driver = _blur(driver, _places(blurred, device))
+        grain = [
+            torch.randn(driver.shape[1:], generator=torch.Generator(device).manual_seed(seed), device=device)
+            for seed in seeds
+        ]
+        driver = (driver + rearrange(noise, "b -> b 1 1 1") * torch.stack(grain)).clamp(0, 1)
+        return replace(
+            batch,
             identity=pair[0],
             truth=pair[1],
             expression=driver,
             identity_units=identity_units,
             expression_units=expression_units,
             truth_units=truth_units,
-            identity_label=batch.identity_label,
-            label=batch.label,
-            person=batch.person,
-            reconstructions=batch.reconstructions,
         )
 
 
@@ -216,35 +233,42 @@ def _other_side(name: str) -> str:
     return name
 
 
-def _recolour(images: Float[Tensor, "s b 3 h w"], size: int, generator: torch.Generator) -> Float[Tensor, "s b 3 h w"]:
-    gamma = torch.exp(0.2 * torch.randn(size, 1, 1, 1, generator=generator))
-    gain = 1 + 0.1 * torch.randn(size, 3, 1, 1, generator=generator)
+def _to(values: np.ndarray, device: torch.device) -> Float[Tensor, "..."]:
+    return torch.from_numpy(values.astype(np.float32)).to(device)
+
+
+def _places(chosen: np.ndarray, device: torch.device) -> Int[Tensor, " n"]:
+    """Where a mask is true; on a GPU nothing has to wait for it, as it would for the mask itself."""
+    return torch.from_numpy(np.flatnonzero(chosen)).to(device)
+
+
+def _recolour(images: Float[Tensor, "s b 3 h w"], amounts: Float[Tensor, "b 4"]) -> Float[Tensor, "s b 3 h w"]:
+    """Gamma, and a gain of each colour."""
+    gamma = rearrange(torch.exp(0.2 * amounts[:, 0]), "b -> b 1 1 1")
+    gain = rearrange(1 + 0.1 * amounts[:, 1:], "b c -> b c 1 1")
     return (images.clamp_min(1e-4) ** gamma * gain).clamp(0, 1)
 
 
-def _move(images: Float[Tensor, "b 3 h w"], generator: torch.Generator) -> Float[Tensor, "b 3 h w"]:
-    """Random similarity transforms: some degrees, some per cent."""
-    size = len(images)
-    angle = 0.06 * torch.randn(size, generator=generator)
-    scale = torch.exp(0.05 * torch.randn(size, generator=generator))
-    shift = 0.05 * torch.randn(size, 2, generator=generator)
+def _move(images: Float[Tensor, "b 3 h w"], amounts: Float[Tensor, "b 4"]) -> Float[Tensor, "b 3 h w"]:
+    """Similarity transforms: some degrees, some per cent."""
+    angle, scale, shift = 0.06 * amounts[:, 0], torch.exp(0.05 * amounts[:, 1]), 0.05 * amounts[:, 2:]
     cos, sin = scale * torch.cos(angle), scale * torch.sin(angle)
     matrix = torch.stack([torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1)], 1)
     grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 
-def randomize_textures(image: Float[Tensor, "3 h w"], generator: torch.Generator) -> Float[Tensor, "3 h w"]:
+def randomize_textures(image: Float[Tensor, "3 h w"], rng: np.random.Generator) -> Float[Tensor, "3 h w"]:
     """The image mixed with itself after a random convolution of 1 to 7 pixels: shapes stay, textures and colours do not
     (RandConv, arXiv 2007.13003). Mean and spread of the whole picture stay, unlike there."""
-    side = 1 + 2 * int(torch.randint(4, (), generator=generator))
-    kernel = torch.randn(3, 3, side, side, generator=generator)
+    side = 1 + 2 * int(rng.integers(4))
+    kernel = _to(rng.standard_normal((3, 3, side, side)), image.device)
     strange = F.conv2d(F.pad(image[None], [side // 2] * 4, mode="reflect"), kernel)[0]
     strange = (strange - strange.mean()) / (strange.std() + 1e-5) * image.std() + image.mean()
-    return torch.lerp(image, strange, torch.rand((), generator=generator)).clamp(0, 1)
+    return torch.lerp(image, strange, float(rng.random())).clamp(0, 1)
 
 
-def _blur(images: Float[Tensor, "b 3 h w"], chosen: Bool[Tensor, " b"]) -> Float[Tensor, "b 3 h w"]:
-    if chosen.any():
+def _blur(images: Float[Tensor, "b 3 h w"], chosen: Int[Tensor, " n"]) -> Float[Tensor, "b 3 h w"]:
+    if len(chosen):
         images[chosen] = F.avg_pool2d(images[chosen], 3, stride=1, padding=1, count_include_pad=False)
     return images

@@ -129,6 +129,10 @@ class RecordedPairs(FaceImages):
             reconstructions=reconstructions,
         )
 
+    def draw_items(self, rngs: Sequence[np.random.Generator], reconstructions: int, device: torch.device) -> Batch:
+        """A batch of items as `draw` makes them, each by its own generator."""
+        return Batch.join([self.draw(rng, 1, int(i < reconstructions)) for i, rng in enumerate(rngs)]).to(device)
+
     def strongest(self, label: int, images: int) -> Float[Tensor, "b 3 s s"] | None:
         """The faces that show an expression most; at most a quarter of those that show it; None if none does."""
         showing = self._shown_by.get(label)

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -144,7 +145,10 @@ def pool_seed(split: str, seed: int) -> int:
 
 
 def _pool(plan):
-    return sample_pool(plan["pool_size"], pool_seed(plan["split"], plan["seed"]), plan["weakest"])
+    return _sampled(plan["pool_size"], pool_seed(plan["split"], plan["seed"]), plan["weakest"])
+
+
+_sampled = lru_cache(maxsize=1)(sample_pool)  # once in each process: a large pool takes seconds
 
 
 def _write_shard(task):
