@@ -37,6 +37,12 @@ class ShipConfig:
     version: str
     """Version of the weights."""
 
+    hardware: str = "two CPU cores that were shared with other work"
+    """What the run ran on."""
+
+    pretrained: str = "no pretrained weights"
+    """What the card says of weights that came from elsewhere."""
+
     notes: str = ""
     """What else the card has to say of this run."""
 
@@ -86,6 +92,8 @@ def _card(config: ShipConfig, run: dict[str, Any], reports: list[dict], paramete
         images=reports[-1]["images_seen"],
         hours=seconds / 3600,
         refine=100 * run["refine_from"],
+        hardware=config.hardware,
+        pretrained=config.pretrained,
         notes=config.notes,
         transfers=config.evaluation.transfers,
         table=figures,

@@ -30,7 +30,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 from tqdm import tqdm
 
 from tergan_core import weights
@@ -416,12 +416,20 @@ def _cost(loss: Callable[[], torch.Tensor]) -> dict[str, float]:
             kept[storage.data_ptr()] = storage
         return tensor
 
-    with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+    formulas = {torch.ops.aten.convolution_backward: _gradients_flops}
+    counting = FlopCounterMode(display=False, custom_mapping=formulas)
+    with counting as counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
         loss().backward()
     return {
         "gflops": counter.get_total_flops() / 2 / 1e9,
         "kept_mib": sum(storage.nbytes() for storage in kept.values()) / 2 / 2**20,
     }
+
+
+def _gradients_flops(grad_output, x, weight, *settings, **_out) -> int:
+    """Either gradient of a convolution costs what it does itself; PyTorch's own formula takes grouped ones for dense."""
+    *_, transposed, _padding, _groups, wanted = settings
+    return sum(wanted[:2]) * conv_flop_count(x, weight, grad_output, transposed)
 
 
 def _cache(config: TrainConfig, split: str) -> Path:

@@ -276,6 +276,12 @@ def test_a_dry_run_prints_the_resolved_configuration_and_the_cost(capsys):
     assert printed["parameters_millions"]["model"] > 0
 
 
+def test_either_gradient_of_a_grouped_convolution_costs_what_it_does_itself():
+    layer, image = torch.nn.Conv2d(8, 8, 3, padding=1, groups=8), torch.rand(2, 8, 16, 16, requires_grad=True)
+    forward = 2 * 9 * 8 * 16 * 16
+    assert train._cost(lambda: layer(image).sum())["gflops"] == pytest.approx(3 * forward / 1e9)
+
+
 def test_flags_win_over_the_file_and_the_file_over_the_preset(tmp_path, capsys):
     file = tmp_path / "config.json"
     file.write_text(json.dumps({"images": 64, "seed": 5, "faces": {"people": 9}}))
