@@ -1,7 +1,7 @@
 """The three tasks in this process, without a server: `python -m benchmarks.latency`.
 
 MLPerf's scenarios by batch size: 1 is single-stream, the largest is offline, those between are multi-stream. The same
-command measures CUDA where there is a GPU (by CUDA events; never run on one so far) and the CPU where there is none.
+command measures CUDA where there is a GPU (by CUDA events) and the CPU where there is none.
 CPU time is that of all threads of this process, so it holds on a busy machine too; times and images per second do not.
 """
 
@@ -275,7 +275,7 @@ def _peak_memory_mib(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
-# CUDA only; written with care, unmeasured so far. -------------------------------------------------------------------
+# CUDA only. -------------------------------------------------------------------
 
 
 def captured(call: Callable[[], Tensor]) -> Callable[[], Tensor]:

@@ -427,7 +427,7 @@ def _cost(loss: Callable[[], torch.Tensor]) -> dict[str, float]:
 
 
 def _gradients_flops(grad_output, x, weight, *settings, **_out) -> int:
-    """Either gradient of a convolution costs what it does itself; PyTorch's own formula takes grouped ones for dense."""
+    """Either gradient of a convolution costs what it does itself; PyTorch's formula takes grouped ones for dense."""
     *_, transposed, _padding, _groups, wanted = settings
     return sum(wanted[:2]) * conv_flop_count(x, weight, grad_output, transposed)
 
