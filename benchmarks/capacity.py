@@ -63,7 +63,7 @@ class CapacityConfig:
     """Share of the published operations per second that convolutions of these widths reach."""
 
     share_of_bandwidth: float = 0.085
-    """Share of the published bandwidth: what an H200 reached (edits in bf16, 128 at once as one CUDA graph, affbec9)."""
+    """Share of the published bandwidth: about what an H200 reached (edits, 128 at once as one CUDA graph, affbec9)."""
 
     core_speed: float = 1.0
     """Speed of the machine's cores, in cores of the machine that measured."""

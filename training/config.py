@@ -188,7 +188,7 @@ class TrainConfig:
     """CPU threads of each process."""
 
     loaders: int = 1
-    """Threads that load and augment beside the network; a GPU needs several."""
+    """Threads that load and augment beside the network, each a batch ahead; two feed a GPU."""
 
     pretrained: bool = False
     """Start both encoders from timm's published weights."""
@@ -408,7 +408,7 @@ LARGE = dataclasses.replace(
     images=3_000_000,
     batch_size=32,
     precision="bf16",
-    loaders=8,
+    loaders=2,
     pretrained=True,
     checkpoint_every=5000,
 )

@@ -177,6 +177,8 @@ def fit(config: TrainConfig, *, progress: bool = True, until: int | None = None)
     """
     device = _device(config)
     rank, world = _join_processes(device)
+    if device.type == "cuda":  # by its number, since every loader thread has a current device of its own
+        device = torch.device("cuda", torch.cuda.current_device())
     torch.set_num_threads(config.threads)
     torch.backends.cudnn.benchmark = True  # a GPU sees the same shapes in every step
     # The first process renders what is not in the cache yet; a signal ends that at once, and loses little.
@@ -184,12 +186,19 @@ def fit(config: TrainConfig, *, progress: bool = True, until: int | None = None)
         render(config)
     if world > 1:
         distributed.barrier()
-    with _stop_signals() as stop:
-        return _fit(config, device, rank, world, stop, progress, until)
+    with _stop_signals() as stop, ThreadPoolExecutor(config.loaders) as loader:
+        return _fit(config, device, rank, world, loader, stop, progress, until)
 
 
 def _fit(
-    config: TrainConfig, device: torch.device, rank: int, world: int, stop: list[int], progress: bool, until: int | None
+    config: TrainConfig,
+    device: torch.device,
+    rank: int,
+    world: int,
+    loader: ThreadPoolExecutor,
+    stop: list[int],
+    progress: bool,
+    until: int | None,
 ) -> Path:
     run = Path(config.run)
     run.mkdir(parents=True, exist_ok=True)
@@ -225,7 +234,6 @@ def _fit(
 
     sums: dict[str, torch.Tensor] = {}
     reported, waited_s, since = 0, 0.0, time.perf_counter()
-    loader = ThreadPoolExecutor(config.loaders)
 
     def order(step: int) -> Future[Batch]:
         # Dealt out in turn: what is done in a step does not depend on the number of processes.

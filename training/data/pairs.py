@@ -238,7 +238,7 @@ def _to(values: np.ndarray, device: torch.device) -> Float[Tensor, "..."]:
 
 
 def _places(chosen: np.ndarray, device: torch.device) -> Int[Tensor, " n"]:
-    """Where a mask is true; on a GPU nothing has to wait for it, as it would for the mask itself."""
+    """Where a mask is true: how many those are is known here, and need not be asked of a GPU."""
     return torch.from_numpy(np.flatnonzero(chosen)).to(device)
 
 

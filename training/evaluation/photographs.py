@@ -1,6 +1,6 @@
 """All three tasks on photographs named `<person>_<expression>.<ending>`, of people who appear in at least two of them.
 
-No photograph was trained on, and there is no true transfer: an edit or a transfer of a person's photograph is judged
+None of them was trained on, and there is no true transfer: an edit or a transfer of a person's photograph is judged
 against that person's own photograph of the wanted expression, beside handing back the photograph that went in.
 """
 
