@@ -84,6 +84,7 @@ def _card(config: ShipConfig, run: dict[str, Any], reports: list[dict], paramete
         parameters=parameters / 1e6,
         identity_backbone=model["identity_backbone"],
         expression_backbone=model["expression_backbone"],
+        narrow=" (narrow)" if model["expression_backbone_options"] else "",
         units=len(model["units"]),
         decoder=model["decoder"],
         people=faces["people"],
