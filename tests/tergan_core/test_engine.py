@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tergan_core import TERGAN, FaceEditor, packing, weights
+from tergan_core import TERGAN, FaceEditor, engine, packing, weights
 from tergan_core.engine import ENGINES, TOLERANCE, CompiledEngine, export, load_engine, quickest
 from tergan_core.errors import ConfigError, EngineError, MissingExtraError, WeightsCorruptError, WeightsNotFoundError
 
@@ -101,6 +101,21 @@ def test_an_expression_encoder_of_8_bits_reads_what_eager_reads_and_leaves_the_r
         ):
             assert mine.units == pytest.approx(its.units, abs=TOLERANCE["onnx-int8"])
             assert mine.probabilities == pytest.approx(its.probabilities, abs=TOLERANCE["onnx-int8"])
+
+
+def test_maps_of_8_bits_have_the_range_that_relu6_leaves_them(tmp_path):
+    skip_unless_it_can_run("onnx")
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU6(), torch.nn.Conv2d(4, 4, 3))
+    network[0].weight.data[0] *= 10_000  # a map of some thousand, of which 0 to 6 are left, beside maps of less than 1
+    faces = torch.rand(16, 3, 12, 12)
+    program = torch.export.export(network, (faces[:2],), dynamic_shapes=({0: torch.export.Dim("batch", max=64)},))
+    torch.onnx.export(program, f=str(tmp_path / "network.onnx"), external_data=False, verbose=False)
+    engine._quantize(tmp_path / "network.onnx", faces.numpy())
+    session = engine._onnx_session(tmp_path / "network.onnx")
+    (ours,) = session.run(None, {session.get_inputs()[0].name: faces.numpy()})
+    theirs = network(faces).detach().numpy()
+    assert np.abs(ours - theirs).mean() < 0.02 * theirs.std()
 
 
 @pytest.mark.compiles
