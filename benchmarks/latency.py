@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from benchmarks.rows import Row, row, spread, write
-from tergan_core import weights
+from tergan_core import graphs, weights
 from tergan_core.engine import Engine, EngineName, load_engine
 from tergan_core.errors import ConfigError, TerganError
 from tergan_core.images import encode, face_tensor, to_array
@@ -52,7 +52,7 @@ class LatencyConfig:
     """CUDA only: replay each task as one CUDA graph."""
 
     precisions: tuple[str, ...] = ("fp32",)
-    """`fp32`, `tf32` (CUDA), `bf16`, `fp16`; engines other than eager and compile run fp32 alone."""
+    """`fp32`, `tf32` (CUDA), `bf16`, `fp16`; eager and compile run all, cuda-graph fp32 and tf32, others fp32."""
 
     batches: tuple[int, ...] = (1, 8, 16)
     """Batch sizes."""
@@ -90,29 +90,32 @@ def measure(config: LatencyConfig) -> list[Row]:
     for threads in config.threads:
         torch.set_num_threads(threads)
         peaks = peak_gflops(device)
-        for size_px, engine_name in itertools.product(config.sizes or (None,), config.engines):
-            began = time.perf_counter()
-            try:
-                with _folder(config.model, size_px) as folder:
-                    model = load_engine(folder, "eager", device=device)
-                    engine = load_engine(folder, engine_name, device=device)
-            except TerganError as error:
-                print(f"left out: {engine_name}: {error}", file=sys.stderr)
+        for size_px, engine_name, precision in itertools.product(
+            config.sizes or (None,), config.engines, config.precisions
+        ):
+            if _impossible(precision, engine_name, device):
                 continue
-            start_s = time.perf_counter() - began
-            cases = list(itertools.product(config.precisions, config.batches, TASKS))
-            for precision, batch, task in tqdm(cases, desc=f"{engine_name}, {threads} threads"):
-                if _impossible(precision, engine_name, device):
+            began = time.perf_counter()
+            with _precision(precision, device):  # what an engine captures at its start is of this precision
+                try:
+                    with _folder(config.model, size_px) as folder:
+                        model = load_engine(folder, "eager", device=device)
+                        engine = load_engine(folder, engine_name, device=device)
+                except TerganError as error:
+                    print(f"left out: {engine_name}: {error}", file=sys.stderr)
                     continue
-                with _precision(precision, device), torch.inference_mode():
-                    figures = _figures(model, engine, task, batch, device, config, peaks)
-                case = {
-                    "scenario": _scenario(batch, config.batches), "model": weights.describe(config.model)["name"],
-                    "task": task, "engine": engine_name, "precision": precision, "batch": batch,
-                    "size_px": model.config.image_size, "threads": threads, "graph": config.graphs,
-                }  # fmt: skip
-                settings = {"warmup": config.warmup, "repeats": config.repeats, "channels_last": True}
-                rows.append(row("latency", case, {**figures, "engine_start_s": start_s}, settings, device.type))
+                start_s = time.perf_counter() - began
+                cases = list(itertools.product(config.batches, TASKS))
+                for batch, task in tqdm(cases, desc=f"{engine_name}, {precision}, {threads} threads"):
+                    with torch.inference_mode():
+                        figures = _figures(model, engine, task, batch, device, config, peaks)
+                    case = {
+                        "scenario": _scenario(batch, config.batches), "model": weights.describe(config.model)["name"],
+                        "task": task, "engine": engine_name, "precision": precision, "batch": batch,
+                        "size_px": model.config.image_size, "threads": threads, "graph": config.graphs,
+                    }  # fmt: skip
+                    settings = {"warmup": config.warmup, "repeats": config.repeats, "channels_last": True}
+                    rows.append(row("latency", case, {**figures, "engine_start_s": start_s}, settings, device.type))
     return rows
 
 
@@ -136,7 +139,9 @@ def _folder(source: str, size_px: int | None) -> Iterator[Path]:
 def _impossible(precision: str, engine: str, device: torch.device) -> bool:
     if precision == "tf32" and device.type != "cuda":
         return True
-    return precision != "fp32" and engine not in ("eager", "compile")
+    return precision not in {"eager": PRECISIONS, "compile": PRECISIONS, "cuda-graph": ("fp32", "tf32")}.get(
+        engine, ("fp32",)
+    )
 
 
 @contextlib.contextmanager
@@ -181,7 +186,7 @@ def _figures(
     faces = faces.to(device, memory_format=torch.channels_last)
     call = tasks(engine, faces)[task]
     if config.graphs and device.type == "cuda":
-        call = captured(call)
+        call = graphs.capture(call, device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     with meter(device) as power:
@@ -276,25 +281,6 @@ def _peak_memory_mib(device: torch.device) -> float:
 
 
 # CUDA only. -------------------------------------------------------------------
-
-
-def captured(call: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """The call as a CUDA graph; its inputs are the tensors that it closes over."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            call()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        output = call()
-
-    def replay() -> Tensor:
-        graph.replay()
-        return output
-
-    return replay
 
 
 def transfers(faces: Tensor, device: torch.device, warmup: int, repeats: int) -> dict[str, float]:

@@ -153,7 +153,7 @@ class Pack:
     task: Literal["all"] | Task = "all"
     """The task to serve, or all, with one archive for each."""
 
-    engine: Literal["eager", "compile", "aoti", "onnx", "onnx-int8", "openvino"] | None = None
+    engine: Literal["eager", "cuda-graph", "compile", "aoti", "onnx", "onnx-int8", "openvino"] | None = None
     """What runs the network; by default what the model folder names, or eager PyTorch."""
 
     force: bool = False

@@ -52,9 +52,3 @@ def test_a_missing_model_ends_with_code_one_and_an_unknown_precision_is_wrong_us
     with pytest.raises(SystemExit, match="2"):
         main(["--precisions", "fp7"])
     assert "accepted: fp32" in capsys.readouterr().err
-
-
-@pytest.mark.gpu
-def test_a_cuda_graph_gives_what_the_call_gives():
-    faces = torch.rand(4, 3, device="cuda")
-    assert torch.equal(latency.captured(lambda: faces * 2)(), faces * 2)
