@@ -49,8 +49,8 @@ class EvaluateConfig:
     read: int = 192
     """How many of them the independent readers read; a transfer costs them about half a second."""
 
-    edit_faces: int = 48
-    """Number of faces that are edited to every expression; the landmarker reads half of them."""
+    edit_faces: int = 96
+    """Number of faces that are edited to every expression, at five intensities."""
 
     fold_people: int = 80
     """Number of people of the sequences that recognition is measured on in ten folds."""
@@ -97,7 +97,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         "read": config.read,
         "transfer": transfer.measure(model, pairs, config.transfers, config.seed),
         "independent": transfer.read_independently(model, pairs, readers, config.read, config.seed),
-        "edit": edit.measure(model, pairs, config.edit_faces, readers, faces, config.edit_faces // 2),
+        "edit": edit.measure(model, pairs, config.edit_faces, readers, faces),
         "recognition": recognition.measure(model, pairs),
         "folds": recognition.in_folds(model, config.fold_people),
         "leakage": leakage.measure(model, pairs),

@@ -20,22 +20,22 @@ INTENSITIES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def measure(
-    model: TERGAN, pairs: Pairs, count: int, readers: Readers | None = None, faces: FaceSet | None = None, read: int = 0
+    model: TERGAN, pairs: Pairs, count: int, readers: Readers | None = None, faces: FaceSet | None = None
 ) -> dict[str, Any]:
     """Accuracy at the peak, beside the same judge's on true images at their peak; intensity 0; the way in between.
 
     Every face is edited to every expression but its own. How far an edit is along its way is read from the model's own
-    expression code (`own`), and of the first `read` faces from the landmarker's blendshapes: of the edits
-    (`landmarker`), and of the true images of the same people showing the same face units (`landmarker_on_truth`: what
-    a perfect edit would be read as). Readings are projected onto the line from the reading at intensity 0 to the
-    reference at full intensity: the wanted code, or the reading at intensity 1. `monotone` is the share whose readings
-    rise at each step, `linearity` the mean R² of a straight line, `curve` the mean way at each intensity.
+    expression code (`own`), and from the landmarker's blendshapes: of the edits (`landmarker`), and of the true images
+    of the same people showing the same face units (`landmarker_on_truth`: what a perfect edit would be read as).
+    Readings are projected onto the line from the reading at intensity 0 to the reference at full intensity: the wanted
+    code, or the reading at intensity 1. `monotone` is the share whose readings rise at each step, `linearity` the mean
+    R² of a straight line, `curve` the mean way at each intensity.
 
     Args:
         count: how many faces are edited.
         readers: who reads blendshapes.
-        faces: the set that the pairs were rendered of, with scenes by their number.
-        read: how many of them the landmarker reads.
+        faces: the set that the pairs were rendered of, with scenes by their number; without it, and without readers,
+            `own` alone is read.
     """
     reader = judge.load()
     choice = pairs.choose(np.random.default_rng(0), count)
@@ -58,8 +58,7 @@ def measure(
         way = rearrange(code, "(n t) d -> n t d", n=count) - person.expression[:, None]
         way = (way * direction[:, None]).sum(2) / (direction**2).sum(1, keepdim=True)
         ways["own"].append(way[far].numpy())
-        if readers is not None and readers.can_see and faces is not None and read:
-            far = far[:read]
+        if readers is not None and readers.can_see and faces is not None:
             ways["landmarker"].append(_way_of_blendshapes(readers, series[far]))
             truth = _true_edits(faces, pairs, choice, far, peak_expression(name).units)
             ways["landmarker_on_truth"].append(_way_of_blendshapes(readers, truth))
