@@ -165,9 +165,9 @@ def plot(result: dict[str, Any], path: Path) -> Path:
     for shift, side in ((-0.2, "neutral"), (0.2, "expressive")):
         values = [row[f"expression_accuracy_from_{side}"] or 0 for row in rows.values()]
         bars.bar(places + shift, values, 0.4, label=f"identity image {side}")
-    bars.set(title="Transfer: expression read by our judge", ylabel="accuracy", xticks=places, ylim=(0, 1))
+    bars.set(title="Transfer: expression read by our judge", ylabel="accuracy", xticks=places, ylim=(0, 1.15))
     bars.set_xticklabels(list(rows))
-    bars.legend(loc="lower left")
+    bars.legend(loc="upper center", ncols=2)
 
     edit = result["edit"]
     way.plot([0, 1], [0, 1], "k:", label="straight")
