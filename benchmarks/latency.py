@@ -78,6 +78,8 @@ class LatencyConfig:
                 raise ConfigError(f"precisions has {precision!r}; accepted: {', '.join(PRECISIONS)}")
         if min((*self.batches, *self.threads, self.repeats)) < 1:
             raise ConfigError("batches, threads and repeats are below 1; accepted: positive numbers")
+        if self.graphs and "cuda-graph" in self.engines:
+            raise ConfigError("graphs captures whole tasks, of which cuda-graph has replays; accepted: one of them.")
 
 
 def measure(config: LatencyConfig) -> list[Row]:

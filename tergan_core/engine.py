@@ -2,9 +2,10 @@
 
 TERGAN is the eager engine itself. A `CompiledEngine` has three methods of it, `encode_identity`, `encode_expression`
 and `draw`, with the same meaning, any batch size and the model's image size. `export` writes a model folder that holds
-the compiled functions as well, `load_engine` gives the engine that a folder names.
+the compiled functions as well, if there are any, `load_engine` gives the engine that a folder names.
 """
 
+import contextlib
 import functools
 import hashlib
 import importlib.util
@@ -92,8 +93,11 @@ def export(source: str | Path, name: EngineName, folder: str | Path) -> Path:
         WeightsNotFoundError, WeightsCorruptError: as `weights.load`.
     """
     _check_name(name)
-    device = "cuda" if name == "cuda-graph" and torch.cuda.is_available() else "cpu"
-    model, original, folder = weights.load(source, device=device), weights.locate(source), Path(folder)
+    on_gpu = name == "cuda-graph"
+    if on_gpu and not torch.cuda.is_available():
+        raise EngineError("engine 'cuda-graph' is tried on a GPU, and there is none here. Export where it runs.")
+    model = weights.load(source, device="cuda" if on_gpu else "cpu")
+    original, folder = weights.locate(source), Path(folder)
     if folder.resolve() == original.resolve():
         raise ConfigError(f"folder is {str(folder)!r}, the model's own; accepted: another folder.")
     folder.mkdir(parents=True, exist_ok=True)
@@ -105,9 +109,8 @@ def export(source: str | Path, name: EngineName, folder: str | Path) -> Path:
             shutil.copyfile(path, folder / path.name)
     if name != "eager":
         paths = _build(model, name, folder)
-        with torch.backends.cudnn.flags(
-            enabled=True, allow_tf32=False
-        ):  # which rounds by 1e-3, in each algorithm otherwise
+        # TF32 rounds by 1e-3, in each algorithm otherwise.
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if on_gpu else contextlib.nullcontext():
             difference = _difference(model, _open(model, name, folder))
         accepted = TOLERANCE[name]
         if not difference <= accepted:
@@ -170,7 +173,7 @@ def load_engine(folder: Path, name: EngineName | None = None, *, device: str | t
         if name is not None:
             raise
         _log.warning("engine %r cannot run here, eager PyTorch is used: %s", stored["name"], error)
-        return network()
+    return network()  # what the failed engine held is free by now
 
 
 def _build(model: TERGAN, name: EngineName, folder: Path) -> list[Path]:

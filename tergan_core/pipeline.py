@@ -73,9 +73,9 @@ class FaceEditor:
         Args:
             weights: a catalogue name, a model folder, or `hf:owner/name`.
             device: a torch device; by default CUDA where there is one, else the CPU.
-            engine: what runs the network, see `engine.ENGINES`; one that the model folder does not hold is compiled
-                now, at every load, which takes 20 s and more; `engine.export` keeps it. By default the one that the
-                folder names, or eager PyTorch if that cannot run here.
+            engine: what runs the network, see `engine.ENGINES`; one that the model folder does not hold is made now,
+                at every load, which takes a compiler 20 s and more; `engine.export` keeps it. By default the one that
+                the folder names, or eager PyTorch if that cannot run here.
 
         Raises:
             WeightsNotFoundError: there is no such model, or it may not be read.

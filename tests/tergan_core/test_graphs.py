@@ -59,17 +59,19 @@ def test_results_outlive_the_next_call_and_the_next_part(graphed):
     assert same(first, sums(*arguments(11)))
 
 
-def test_each_size_is_captured_once():
+def test_a_size_is_captured_once_and_the_smaller_ones_with_it():
     captured = []
 
     def capture(call, device):
-        captured.append(device)
+        captured.append(len(call()[0]))
         return in_the_same_memory(call, device)
 
     function = graphs.Graphed(sums, capture=capture)
-    for rows in (3, 4, 3, 1):
+    for rows in (3, 4, 1, 3, 2):
         function(*arguments(rows))
-    assert captured == [torch.device("cpu")] * 2
+    assert captured == [1, 2, 4]
+    function(*arguments(6))
+    assert captured == [1, 2, 4, 8]
 
 
 def test_an_editor_of_graphs_gives_eagers_results(tiny_folder, tiny_editor, face_images):
@@ -87,8 +89,9 @@ def test_an_editor_of_graphs_gives_eagers_results(tiny_folder, tiny_editor, face
 def test_without_a_gpu_it_is_refused_and_a_folder_that_names_it_runs_eagerly(tiny_folder, tmp_path, caplog):
     with pytest.raises(EngineError, match="'cuda-graph' runs on a GPU, the model is on cpu; accepted: eager"):
         load_engine(tiny_folder, "cuda-graph")
-    with pytest.raises(EngineError, match="runs on a GPU"):
+    with pytest.raises(EngineError, match="there is none here"):
         export(tiny_folder, "cuda-graph", tmp_path / "graph")
+    assert not (tmp_path / "graph").exists()
     folder = export(tiny_folder, "eager", tmp_path / "model")
     engine = {"name": "cuda-graph", "sha256": {}, "built_for": {}}
     weights.write_description(folder, {**weights.describe(folder), "engine": engine})
@@ -103,6 +106,14 @@ def test_a_graph_gives_what_the_call_gives():
     assert torch.equal(replay(), faces * 2)
     faces.add_(1)
     assert torch.equal(replay(), faces * 2)
+
+
+@pytest.mark.gpu
+def test_a_capture_that_fails_leaves_the_thread_on_its_stream():
+    before = torch.cuda.current_stream()
+    with pytest.raises(RuntimeError):
+        graphs.capture(lambda: torch.rand(1, device="cuda").item(), torch.device("cuda"))
+    assert torch.cuda.current_stream() == before
 
 
 @pytest.mark.gpu
